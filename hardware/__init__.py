@@ -1,0 +1,1 @@
+"""Robots, drivers, emulators. Imports only `robo.core`."""

@@ -1,0 +1,114 @@
+"""Franka Emika Panda: 7 revolute joints and a two-finger hand (fingers closed and fixed here).
+
+Sources: kinematics and limits from the maker's published Franka Control Interface
+documentation ("Robot and interface specifications"; Craig's DH convention);
+collision capsules after the coarse model of the maker's `franka_description`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hardware.robots.robot import Capsule, JointLimits, Robot, Servo
+
+# Craig's DH parameters (a_{i-1} [m], d_i [m], alpha_{i-1} [rad]) of the maker.
+_DH = (
+    (0.0, 0.333, 0.0),
+    (0.0, 0.0, -np.pi / 2),
+    (0.0, 0.316, np.pi / 2),
+    (0.0825, 0.0, np.pi / 2),
+    (-0.0825, 0.384, -np.pi / 2),
+    (0.0, 0.0, np.pi / 2),
+    (0.088, 0.0, np.pi / 2),
+)
+FLANGE_M = 0.107
+"""Flange in the frame of link 7, along z."""
+HAND_YAW_RAD = -np.pi / 4
+"""Hand against flange, about z."""
+TCP_M = 0.1034
+"""Tool centre point (between the finger tips) in the frame of the hand, along z."""
+
+JOINTS = tuple(f"joint{i}" for i in range(1, 8))
+
+
+def _dh_frame(a: float, d: float, alpha: float) -> np.ndarray:
+    """Frame of joint i at zero angle in the frame of link i - 1 (Craig): Rot_x(alpha) Trans_x(a) Trans_z(d)."""
+    c, s = np.cos(alpha), np.sin(alpha)
+    return np.array([[1, 0, 0, a], [0, c, -s, -s * d], [0, s, c, c * d], [0, 0, 0, 1.0]])
+
+
+def _hand(x: float, y: float, z: float) -> tuple[float, float, float]:
+    """A point of the hand's frame in the frame of link 7."""
+    c, s = np.cos(HAND_YAW_RAD), np.sin(HAND_YAW_RAD)
+    return (c * x - s * y, s * x + c * y, z + FLANGE_M)
+
+
+def _capsules() -> tuple[Capsule, ...]:
+    return (
+        Capsule("base", 0, (-0.09, 0.0, 0.06), (0.0, 0.0, 0.06), 0.06),
+        Capsule("shoulder", 1, (0.0, 0.0, -0.333), (0.0, 0.0, -0.05), 0.06),
+        Capsule("shoulder_pitch", 2, (0.0, 0.0, -0.06), (0.0, 0.0, 0.06), 0.06),
+        Capsule("upper_arm", 3, (0.0, 0.0, -0.22), (0.0, 0.0, -0.07), 0.06),
+        Capsule("elbow", 4, (0.0, 0.0, -0.06), (0.0, 0.0, 0.06), 0.06),
+        Capsule("forearm", 5, (0.0, 0.0, -0.31), (0.0, 0.0, -0.21), 0.06),
+        Capsule("forearm_side", 5, (0.0, 0.08, -0.20), (0.0, 0.08, -0.06), 0.025),
+        Capsule("wrist", 6, (0.0, 0.0, -0.07), (0.0, 0.0, 0.01), 0.05),
+        Capsule("flange", 7, (0.0, 0.0, -0.06), (0.0, 0.0, 0.08), 0.04),
+        Capsule("hand", 7, _hand(0.0, -0.07, 0.035), _hand(0.0, 0.07, 0.035), 0.035),
+        Capsule("fingers", 7, _hand(0.0, 0.0, 0.05), _hand(0.0, 0.0, 0.1), 0.02),
+    )
+
+
+_PROXIMAL = ("base", "shoulder", "shoulder_pitch")
+_DISTAL = ("forearm", "forearm_side", "wrist", "flange", "hand", "fingers")
+# Pairs that a sweep over the whole joint range (tests/hardware) finds able to touch;
+# neighbours that always overlap at their common joint are left out.
+_TOUCHING = (
+    *((p, d) for p in _PROXIMAL for d in _DISTAL if (p, d) != ("shoulder_pitch", "forearm")),
+    ("upper_arm", "hand"),
+    ("upper_arm", "fingers"),
+    ("forearm", "hand"),
+    ("forearm_side", "hand"),
+)
+
+
+def make() -> Robot:
+    """The Panda with its hand closed."""
+    capsules = _capsules()
+    index = {c.name: i for i, c in enumerate(capsules)}
+    tool = np.eye(4)
+    tool[:2, :2] = [
+        [np.cos(HAND_YAW_RAD), -np.sin(HAND_YAW_RAD)],
+        [np.sin(HAND_YAW_RAD), np.cos(HAND_YAW_RAD)],
+    ]
+    tool[2, 3] = FLANGE_M + TCP_M
+    return Robot(
+        name="panda",
+        joints=JOINTS,
+        limits=JointLimits(
+            lower_rad=np.array([-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973]),
+            upper_rad=np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973]),
+            velocity_rad_s=np.array([2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61]),
+            acceleration_rad_s2=np.array([15.0, 7.5, 10.0, 12.5, 15.0, 20.0, 20.0]),
+            jerk_rad_s3=np.array([7500.0, 3750.0, 5000.0, 6250.0, 7500.0, 10000.0, 10000.0]),
+            torque_n_m=np.array([87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0]),
+        ),
+        joint_frames=np.stack([_dh_frame(*row) for row in _DH]),
+        tool=tool,
+        capsules=capsules,
+        self_pairs=tuple((index[a], index[b]) for a, b in _TOUCHING),
+        floor_capsules=tuple(index[n] for n in _DISTAL),
+        servo=Servo(
+            kp_n_m_rad=np.array([4500.0, 4500.0, 3500.0, 3500.0, 2000.0, 2000.0, 2000.0]),
+            kd_n_m_s_rad=np.array([450.0, 450.0, 350.0, 350.0, 200.0, 200.0, 200.0]),
+            tracking_error_rad=np.full(7, 0.01),
+        ),
+        home_rad=np.array([0.0, -np.pi / 4, 0.0, -3 * np.pi / 4, 0.0, np.pi / 2, np.pi / 4]),
+        mjcf=_mjcf,
+    )
+
+
+def _mjcf():
+    from hardware.robots import panda_mjcf  # lazily: the control process starts without mujoco
+
+    return panda_mjcf.build(make())

@@ -1,0 +1,103 @@
+"""What a robot arm is: joints, limits, kinematic chain, collision capsules, servos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from robo.core.errors import RobotError
+
+if TYPE_CHECKING:
+    import mujoco
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointLimits:
+    """Limits of every joint, each an array (J,). All are required and finite, without exception."""
+
+    lower_rad: np.ndarray
+    upper_rad: np.ndarray
+    velocity_rad_s: np.ndarray
+    acceleration_rad_s2: np.ndarray
+    jerk_rad_s3: np.ndarray
+    torque_n_m: np.ndarray
+
+    def __post_init__(self) -> None:
+        shape = np.shape(self.lower_rad)
+        for name, value in vars(self).items():
+            if np.shape(value) != shape or not np.all(np.isfinite(value)):
+                raise RobotError(f"joint limit {name} must be {shape} finite numbers, not {value!r}")
+        if not np.all(self.lower_rad < self.upper_rad):
+            raise RobotError(f"joint limits are empty: {self.lower_rad} .. {self.upper_rad}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Servo:
+    """Joint servo: torque = kp (q_ref - q) + kd (v_ref - v), gravity compensated, clipped to the torque limit.
+
+    Attributes:
+        kp_n_m_rad, kd_n_m_s_rad: Gains, (J,).
+        tracking_error_rad: (J,) bound on |q - q_ref| for references within the
+            planning limits, calibrated with payload and gain mismatch; see docs/safety.md.
+    """
+
+    kp_n_m_rad: np.ndarray
+    kd_n_m_s_rad: np.ndarray
+    tracking_error_rad: np.ndarray
+
+
+@dataclass(frozen=True)
+class Capsule:
+    """A collision capsule in the frame of a link.
+
+    Attributes:
+        link: Index of the link: 0 is the base, j moves with joint j (1-based).
+        start, end: Ends of its segment in the link's frame, (3,) [m].
+        radius_m: Radius.
+        name: Name, also that of its geom in the MJCF.
+    """
+
+    name: str
+    link: int
+    start: tuple[float, float, float]
+    end: tuple[float, float, float]
+    radius_m: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Robot:
+    """A serial arm of revolute joints.
+
+    Attributes:
+        name: Registered name.
+        joints: Joint names, base to tip, (J,).
+        limits: Published limits of the maker.
+        joint_frames: (J, 4, 4), frame of joint j in the frame of link j - 1 at zero angle; axis z.
+        tool: (4, 4), tool centre point in the frame of the last link.
+        capsules: Collision capsules of all links.
+        self_pairs: Pairs of indices into `capsules` that can touch within the joint limits.
+        floor_capsules: Indices of capsules that could touch the floor z = 0.
+        servo: Joint servos.
+        home_rad: (J,) rest pose.
+        mjcf: Builds the arm's MuJoCo model (bodies `link0`..; site `tcp`; actuators); lazily imports mujoco.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    limits: JointLimits
+    joint_frames: np.ndarray
+    tool: np.ndarray
+    capsules: tuple[Capsule, ...]
+    self_pairs: tuple[tuple[int, int], ...]
+    floor_capsules: tuple[int, ...]
+    servo: Servo
+    home_rad: np.ndarray
+    mjcf: Callable[[], mujoco.MjSpec]
+
+    @property
+    def dof(self) -> int:
+        """Number of joints J."""
+        return len(self.joints)

@@ -1,0 +1,72 @@
+"""What `robo-train` drives: a learner, and the registry of kinds of policies. No torch at import."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from policies.policy import Policy
+from tasks.task import Task
+
+if TYPE_CHECKING:
+    import torch
+
+Tensors = dict[str, "torch.Tensor"]
+
+
+class Learner(ABC):
+    """Trains one policy on one task, one step at a time, exactly resumable.
+
+    Two learners with equal state that run the same steps end in equal state, bit for
+    bit (same machine, same thread count): everything random comes from generators that
+    are part of `state`.
+    """
+
+    @property
+    @abstractmethod
+    def total_steps(self) -> int:
+        """Steps of a whole training."""
+
+    @abstractmethod
+    def step(self) -> dict[str, float]:
+        """One optimisation step; returns finite metrics by name (``loss``, ``satisfied``, ...).
+
+        Raises:
+            NonFiniteError: The loss or a gradient is NaN or infinite; the state before the step is intact.
+        """
+
+    @abstractmethod
+    def state(self) -> tuple[Tensors, dict[str, Any]]:
+        """Everything a resume needs: tensors by name, and a JSON object (steps done, generator states ...)."""
+
+    @abstractmethod
+    def load_state(self, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> None:
+        """Continue from what `state` returned.
+
+        Raises:
+            RunError: Names or shapes do not fit.
+        """
+
+    @abstractmethod
+    def weights(self) -> Tensors:
+        """What the policy needs to act: the network's tensors alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyKind:
+    """A kind of policy: what it is configured by, how it is trained, how it is loaded.
+
+    Attributes:
+        name: Registered name, as in ``robo-train TASK --policy NAME``.
+        config: Frozen dataclass of frozen dataclasses with defaults, for example with
+            fields ``train`` and ``plan``; becomes config keys such as ``train.steps``.
+        learner: ``(task, config, seed, device) -> Learner``.
+        load: ``(task, config, weights, device) -> Policy``; checks names, shapes and finiteness.
+    """
+
+    name: str
+    config: type
+    learner: Callable[[Task, Any, int, str], Learner]
+    load: Callable[[Task, Any, Mapping[str, torch.Tensor], str], Policy]

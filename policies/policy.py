@@ -1,0 +1,45 @@
+"""The policy interface: observation in, timed joint reference out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from robo.core.protocols import ActionChunk, Obs
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyInfo:
+    """What a policy was trained with; checked against the env or robot before it acts.
+
+    Attributes:
+        task: Name of the task.
+        observation: Observation keys → shapes.
+        joints: Number of joints J of the action.
+        ctrl_dt_s: Distance between calls of `act` [s].
+    """
+
+    task: str
+    observation: dict[str, tuple[int, ...]]
+    joints: int
+    ctrl_dt_s: float
+
+
+class Policy(ABC):
+    """Maps observations to action chunks, one call every `info.ctrl_dt_s`.
+
+    A call at tick k (time ``t_k``) returns a chunk whose sample 0 lies at
+    ``t_{k+1}``: a policy always plans one tick ahead of the reference that is being
+    executed, so that planning may take up to one tick. Until the first chunk applies
+    the robot holds.
+    """
+
+    info: PolicyInfo
+
+    @abstractmethod
+    def reset(self, obs: Obs, seed: int = 0) -> None:
+        """Start an episode from its first observation (the arm is at rest)."""
+
+    @abstractmethod
+    def act(self, obs: Obs) -> ActionChunk:
+        """The reference from the next tick on."""

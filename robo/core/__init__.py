@@ -1,0 +1,1 @@
+"""Ground floor: errors, registry, geometry, files. Imports nothing else of the project."""
