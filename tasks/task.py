@@ -92,7 +92,8 @@ class Task(ABC):
     Three kinds of mappings of float64 arrays go through it:
     the *instance* (drawn at reset, constant for an episode, holds ``joint_pos`` (J,), the start),
     the *world* (what moves by itself) and the *state* (``joint_pos`` (..., J), ``joint_vel`` (..., J),
-    ``points`` (..., P, 3) of `hardware.robots.kinematics.Kinematics.points`, plus what `occupied` returns).
+    ``points`` (..., P, 3) of `hardware.robots.kinematics.Kinematics.points`, optionally ``radii_m`` (..., C), inflated
+    capsule radii with which a certificate pays for its margins, plus what `occupied` returns).
     """
 
     name: ClassVar[str]
@@ -104,7 +105,7 @@ class Task(ABC):
     mission: ClassVar[str]
     """STL text of what is to be reached."""
     safety: ClassVar[str]
-    """STL text of what must never happen; the part the certificate guarantees."""
+    """State formula that must hold at every moment; the part the certificate guarantees."""
     stages: ClassVar[tuple[Stage, ...]]
     cameras: ClassVar[tuple[Camera, ...]]
     observation: ClassVar[Mapping[str, tuple[int, ...]]]
@@ -114,8 +115,8 @@ class Task(ABC):
 
     @property
     def spec(self) -> str:
-        """The whole specification as STL text."""
-        return f"({self.mission}) and ({self.safety})"
+        """The whole specification as STL text: the mission, and safety at every moment of the episode."""
+        return f"({self.mission}) and always[0,{self.horizon_s:g}]({self.safety})"
 
     @cached_property
     def formula(self) -> Formula:
@@ -124,7 +125,7 @@ class Task(ABC):
 
     @cached_property
     def safety_formula(self) -> Formula:
-        """The parsed safety part."""
+        """The parsed safety part, a state formula."""
         return self._parse(self.safety)
 
     @cached_property
@@ -219,8 +220,12 @@ class Task(ABC):
                         f"task {self.name}: the specification looks {part.horizon_s:g} s ahead, "
                         f"the episode lasts {self.horizon_s:g} s; raise horizon_s or shorten the windows"
                     )
-            for stage in self.stages:
-                self._parse(stage.condition)
+            states = {"safety": self.safety} | {f"stage {s.name}": s.condition for s in self.stages}
+            for where, text in states.items():
+                if self._parse(text).horizon_s != 0.0:
+                    raise TaskError(
+                        f"task {self.name}: {where} must speak of one moment only, without temporal operators: {text}"
+                    )
         except TaskError:
             raise
         except RoboError as error:
