@@ -137,16 +137,16 @@ class ReachAvoid(Task):
             return None
         if np.linalg.norm(ee_a - ee_start) < 0.25:
             return None
-        if min(self._self_clearance(points).min(), self._floor_clearance(points).min()) < 0.04:
+        split = self._split(points)
+        if min(self._self_clearance(*split).min(), self._floor_clearance(*split).min()) < 0.04:
             return None
 
         def place(candidates: np.ndarray, radius: float) -> np.ndarray | None:
             """One of the candidate segments (n, 2, 3) that is clear of the witness, but near enough to matter."""
-            c = len(self.robot.capsules)
-            gap = segment_distance(
-                points[None, :, :c], points[None, :, c : 2 * c], candidates[:, 0][:, None, None], candidates[:, 1][:, None, None]
-            )
-            gap = (gap - self.kinematics.radii_m).min((1, 2)) - radius
+            (rows, radii), c = split, len(self.robot.capsules)
+            start, end = np.moveaxis(candidates, (2, 1), (0, 1)).swapaxes(0, 1)[..., None, None]
+            gap = segment_distance(rows[:, None, :c], rows[:, None, c : 2 * c], start, end)
+            gap = (gap - radii).min((1, 2)) - radius
             near = np.flatnonzero((gap > WITNESS_CLEARANCE_M) & (gap < 0.30))
             return candidates[near[0]] if len(near) else None
 
@@ -237,7 +237,7 @@ class ReachAvoid(Task):
         """
         xp = array_namespace(tau_s)
         start, stop = obs["mover_path"][..., 0, :], obs["mover_path"][..., 1, :]
-        length = norm(stop - start)[..., None]
+        length = norm(xp.moveaxis(stop - start, -1, 0))[..., None]
         direction = (stop - start) / length
         along = ((obs["mover"] - start) * direction).sum(-1)[..., None]
         slack = MOVER_SPEED_M_S * tau_s + TRACKER_ERROR_M
@@ -248,54 +248,55 @@ class ReachAvoid(Task):
 
     def measure(self, state: Arrays, instance: Arrays) -> dict[str, Array]:
         """See `Task.measure`."""
-        points = state["points"]
-        xp = array_namespace(points)
-        radii = state.get("radii_m")
-        tool = points[..., -1, :]
-        q, v, limits = state["joint_pos"], state["joint_vel"], self.robot.limits
+        xp = array_namespace(state["points"])
+        dtype, limits = state["points"].dtype, self.robot.limits
+        points, radii = self._split(state["points"], state.get("radii_m"))
+        tool = points[:, -1]
+        q, v = state["joint_pos"], state["joint_vel"]
         lower, upper, fastest = (
-            xp.asarray(x, dtype=points.dtype) for x in (limits.lower_rad, limits.upper_rad, limits.velocity_rad_s)
+            xp.asarray(x, dtype=dtype, device=q.device)
+            for x in (limits.lower_rad, limits.upper_rad, limits.velocity_rad_s)
         )
-        post, ball = instance["post"], instance["ball"]
-        half = xp.asarray([0.0, 0.0, POST_HEIGHT_M / 2], dtype=points.dtype)
+        a, b, post, ball = (_rows(instance[k], tool.ndim) for k in ("region_a", "region_b", "post", "ball"))
+        half = _rows(xp.asarray([0.0, 0.0, POST_HEIGHT_M / 2], dtype=dtype, device=q.device), tool.ndim)
+        mover = _rows(xp.moveaxis(state["mover_reach"], -2, 0), tool.ndim + 1)
         post_gap = self._gap(points, post - half, post + half, radii) - POST_RADIUS_M
         ball_gap = self._gap(points, ball, ball, radii) - BALL_RADIUS_M
-        mover = state["mover_reach"]
-        mover_gap = self._gap(points, mover[..., 0, :], mover[..., 1, :], radii) - MOVER_RADIUS_M
-        floor_gap = self._floor_clearance(points, radii)
         return {
-            "at_a_m": REGION_RADIUS_M - norm(tool - instance["region_a"]),
-            "at_b_m": REGION_RADIUS_M - norm(tool - instance["region_b"]),
-            "clearance_m": xp.minimum(xp.minimum(post_gap, ball_gap), floor_gap),
+            "at_a_m": REGION_RADIUS_M - norm(tool - a),
+            "at_b_m": REGION_RADIUS_M - norm(tool - b),
+            "clearance_m": xp.minimum(xp.minimum(post_gap, ball_gap), self._floor_clearance(points, radii)),
             "self_clearance_m": self._self_clearance(points, radii),
-            "mover_clearance_m": mover_gap,
+            "mover_clearance_m": self._gap(points, mover[:, 0], mover[:, 1], radii) - MOVER_RADIUS_M,
             "joint_margin_rad": xp.amin(xp.minimum(q - lower, upper - q), axis=-1),
             "speed_margin_rad_s": xp.amin(fastest - xp.abs(v), axis=-1),
         }
 
-    def _radii(self, points: Array, radii: Array | None) -> Array:
+    def _split(self, points: Array, radii: Array | None = None) -> tuple[Array, Array]:
+        """Points and radii with components and capsules first: (3, P, ...) and (C, ...)."""
         xp = array_namespace(points)
-        return xp.asarray(self.kinematics.radii_m, dtype=points.dtype) if radii is None else radii
+        points = xp.moveaxis(points, (-1, -2), (0, 1))
+        if radii is None:
+            radii = xp.asarray(self.kinematics.radii_m, dtype=points.dtype, device=points.device)
+            return points, radii.reshape((-1,) + (1,) * (points.ndim - 2))
+        return points, xp.moveaxis(radii, -1, 0)
 
-    def _gap(self, points: Array, start: Array, end: Array, radii: Array | None) -> Array:
-        """Distance of the moving capsules of the arm from a segment (..., 3), less the arm's radii: (...)."""
+    def _gap(self, points: Array, start: Array, end: Array, radii: Array) -> Array:
+        """Distance of the moving capsules of the arm from a segment (3, ...), less the arm's radii: (...)."""
         xp, c, k = array_namespace(points), len(self.robot.capsules), FIXED_CAPSULES
-        gap = segment_distance(
-            points[..., k:c, :], points[..., c + k : 2 * c, :], start[..., None, :], end[..., None, :]
-        )
-        return xp.amin(gap - self._radii(points, radii)[..., k:], axis=-1)
+        gap = segment_distance(points[:, k:c], points[:, c + k : 2 * c], start[:, None], end[:, None])
+        return xp.amin(gap - radii[k:], axis=0)
 
-    def _floor_clearance(self, points: Array, radii: Array | None = None) -> Array:
+    def _floor_clearance(self, points: Array, radii: Array) -> Array:
         xp, c, index = array_namespace(points), len(self.robot.capsules), list(self.robot.floor_capsules)
-        height = xp.minimum(points[..., :c, 2], points[..., c : 2 * c, 2]) - self._radii(points, radii)
-        return xp.amin(height[..., index], axis=-1)
+        return xp.amin((xp.minimum(points[2, :c], points[2, c : 2 * c]) - radii)[index], axis=0)
 
-    def _self_clearance(self, points: Array, radii: Array | None = None) -> Array:
+    def _self_clearance(self, points: Array, radii: Array) -> Array:
         xp, c = array_namespace(points), len(self.robot.capsules)
         i, j = [p[0] for p in self.robot.self_pairs], [p[1] for p in self.robot.self_pairs]
-        start, end, radii = points[..., :c, :], points[..., c : 2 * c, :], self._radii(points, radii)
-        gap = segment_distance(start[..., i, :], end[..., i, :], start[..., j, :], end[..., j, :])
-        return xp.amin(gap - radii[..., i] - radii[..., j], axis=-1)
+        start, end = points[:, :c], points[:, c : 2 * c]
+        gap = segment_distance(start[:, i], end[:, i], start[:, j], end[:, j])
+        return xp.amin(gap - radii[i] - radii[j], axis=0)
 
     def success(self, trace: Arrays) -> bool:
         """A was reached before a stay in B at the end, and nothing was touched on the way."""
@@ -308,3 +309,10 @@ def _quintic(u: np.ndarray) -> np.ndarray:
     """Minimum-jerk blend from 0 to 1, clamped outside (Flash & Hogan 1985)."""
     u = np.clip(u, 0.0, 1.0)
     return u**3 * (10 - 15 * u + 6 * u**2)
+
+
+def _rows(vectors: Array, ndim: int) -> Array:
+    """Vectors (..., 3) as (3, ...), with axes of length one appended up to `ndim`."""
+    xp = array_namespace(vectors)
+    rows = xp.moveaxis(vectors, -1, 0)
+    return rows.reshape(tuple(rows.shape) + (1,) * (ndim - rows.ndim))

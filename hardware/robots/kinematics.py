@@ -45,41 +45,50 @@ class Kinematics:
             Origins (..., J + 1, 3) [m] and rotations (..., J + 1, 3, 3); index 0 is the base.
         """
         xp = array_namespace(q)
-        fixed = _as(xp, self.robot.joint_frames, q)
-        batch = q.shape[:-1]
-        cos, sin = xp.cos(q)[..., None], xp.sin(q)[..., None]
-        # Fixed rotation times a rotation about z: the columns x and y mix, z stays.
-        fx, fy, fz = fixed[:, :3, 0], fixed[:, :3, 1], fixed[:, :3, 2]
-        local = xp.stack([cos * fx + sin * fy, cos * fy - sin * fx, 0.0 * cos + fz], axis=-1)
-        origin = xp.zeros((*batch, 3), dtype=q.dtype, device=q.device)
-        rotation = xp.broadcast_to(_as(xp, np.eye(3), q), (*batch, 3, 3))
-        origins, rotations = [origin], [rotation]
-        for j in range(self.robot.dof):
-            origin = origin + xp.matmul(rotation, fixed[j, :3, 3:])[..., 0]
-            rotation = xp.matmul(rotation, local[..., j, :, :])
-            origins.append(origin)
-            rotations.append(rotation)
-        return xp.stack(origins, axis=-2), xp.stack(rotations, axis=-3)
+        origins, axes = self._chain(xp, q)
+        origin = xp.stack(origins, axis=0)  # (J + 1, 3, ...)
+        rotation = xp.stack([xp.stack(xyz, axis=1) for xyz in axes], axis=0)  # (J + 1, 3 rows, 3 columns, ...)
+        return xp.moveaxis(origin, (0, 1), (-2, -1)), xp.moveaxis(rotation, (0, 1, 2), (-3, -2, -1))
 
     def points(self, q: Array) -> Array:
-        """Capsule ends and tool centre point in the base frame: (..., J) → (..., P, 3) [m]."""
-        xp = array_namespace(q)
-        origins, rotations = self.frames(q)
-        return self._attach(xp, origins, rotations, q)
+        """Capsule ends and tool centre point in the base frame: (..., J) → (..., P, 3) [m].
 
-    def _attach(self, xp: Any, origins: Array, rotations: Array, q: Array) -> Array:
-        # One small matmul per link instead of gathering a rotation per point.
-        parts, order = [], []
-        for link in range(self.robot.dof + 1):
-            index = np.flatnonzero(self.point_links == link)
-            if len(index):
-                local = _as(xp, self.points_local[index].T.copy(), q)
-                moved = xp.matmul(rotations[..., link, :, :], local)
-                parts.append(xp.swapaxes(moved, -1, -2) + origins[..., link, None, :])
-                order.append(index)
-        inverse = np.argsort(np.concatenate(order))
-        stacked = xp.concat(parts, axis=-2)
-        return stacked[..., inverse.tolist(), :]
+        In memory the components come first; ``moveaxis(points, (-1, -2), (0, 1))`` is contiguous.
+        """
+        xp = array_namespace(q)
+        origins, axes = self._chain(xp, q)
+        return xp.moveaxis(self._attach(xp, origins, axes, q), (0, 1), (-1, -2))
+
+    def _chain(self, xp: Any, q: Array) -> tuple[list[Array], list[tuple[Array, Array, Array]]]:
+        """Origin (3, ...) and axes x, y, z (3, ...) of every link; component-first rows keep this fast."""
+        shape, dof = q.shape[:-1], self.robot.dof
+        one = _as(xp, np.eye(3), q)
+        fill = xp.zeros((3, *shape), dtype=q.dtype, device=q.device)
+        x, y, z = (one[:, k].reshape((3,) + (1,) * len(shape)) + fill for k in range(3))
+        origin = fill
+        angles = xp.moveaxis(q, -1, 0)
+        cos, sin = xp.cos(angles), xp.sin(angles)
+        origins, axes = [origin], [(x, y, z)]
+        for j in range(dof):
+            fixed = self.robot.joint_frames[j]
+            origin = _combine(fixed[:3, 3], (x, y, z), origin)
+            # The fixed rotation turns the axes, then the joint turns x and y about z.
+            fx, fy, fz = (_combine(fixed[:3, k], (x, y, z), None) for k in range(3))
+            c, s = cos[j], sin[j]
+            x, y, z = c * fx + s * fy, c * fy - s * fx, fz
+            origins.append(origin)
+            axes.append((x, y, z))
+        return origins, axes
+
+    def _attach(self, xp: Any, origins: list[Array], axes: list[tuple[Array, Array, Array]], q: Array) -> Array:
+        """All points, (3, P, ...)."""
+        return xp.stack(
+            [
+                _combine(local, axes[link], origins[link])
+                for link, local in zip(self.point_links, self.points_local, strict=True)
+            ],
+            axis=1,
+        )
 
     def ee_pos(self, q: Array) -> Array:
         """Tool centre point in the base frame: (..., J) → (..., 3) [m]."""
@@ -123,6 +132,17 @@ class Kinematics:
                 else:
                     lever[j - 1, c] = offsets[j : capsule.link].sum() + reach
         return lever
+
+
+def _combine(coefficients: np.ndarray, axes: tuple[Array, Array, Array], offset: Array | None) -> Array:
+    """``offset + sum_k coefficients[k] * axes[k]``, leaving out zeros (most of a DH frame's entries)."""
+    total = offset
+    for value, axis in zip(coefficients.tolist(), axes, strict=True):
+        if abs(value) < 1e-12:
+            continue
+        term = axis if value == 1.0 else value * axis
+        total = term if total is None else total + term
+    return 0.0 * axes[0] if total is None else total
 
 
 def _as(xp: Any, value: np.ndarray, like: Array) -> Array:

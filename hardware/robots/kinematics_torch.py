@@ -14,6 +14,7 @@ import torch
 
 from hardware.robots.kinematics import Kinematics
 from hardware.robots.robot import Robot
+from robo.core.geometry import dot
 
 
 class TorchKinematics(Kinematics):
@@ -29,24 +30,29 @@ class TorchKinematics(Kinematics):
         """Capsule ends and tool centre point: (..., J) → (..., P, 3) [m]."""
         return _Points.apply(q, self)
 
-    def _forward(self, q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        origins, rotations = self.frames(q)
-        return self._attach(torch, origins, rotations, q), origins[..., 1:, :], rotations[..., 1:, :, 2]
 
 
 class _Points(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: torch.Tensor, kinematics: TorchKinematics) -> torch.Tensor:
-        points, origins, axes = kinematics._forward(q)
-        ctx.save_for_backward(points, origins, axes)
+        origins, axes = kinematics._chain(torch, q)
+        points = kinematics._attach(torch, origins, axes, q)  # (3, P, ...)
+        z = torch.stack([z for _, _, z in axes[1:]], dim=1)  # (3, J, ...)
+        ctx.save_for_backward(points, torch.stack(origins[1:], dim=1), z)
         ctx.moves = kinematics._moves
-        return points
+        return points.movedim((0, 1), (-1, -2))
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
         points, origins, axes = ctx.saved_tensors
+        grad = grad.movedim((-1, -2), (0, 1))
         moves = ctx.moves.to(grad)
         # sum_p grad_p . (z_j x (p - o_j)) = z_j . (sum_p p x grad_p - o_j x sum_p grad_p)
-        moment = torch.matmul(moves, torch.linalg.cross(points, grad))
-        force = torch.matmul(moves, grad)
-        return (axes * (moment - torch.linalg.cross(origins, force))).sum(-1), None
+        moment = torch.tensordot(moves, _cross(points, grad), dims=([1], [1])).movedim(0, 1)
+        force = torch.tensordot(moves, grad, dims=([1], [1])).movedim(0, 1)
+        return dot(axes, moment - _cross(origins, force)).movedim(0, -1), None
+
+
+def _cross(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Cross product over the first axis."""
+    return torch.stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
