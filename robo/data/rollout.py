@@ -1,0 +1,179 @@
+"""One executed episode as arrays, in one file.
+
+A rollout file is an ``.npz`` of plain arrays (read with ``allow_pickle=False``) plus one text
+entry, ``meta``, that holds a JSON object. It is written to a temporary name and
+renamed, so that a file with the right name is a whole file.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robo.core.errors import RunError
+from robo.core.files import room_for, write_bytes
+
+LAYOUT = 1
+"""Version of the file layout."""
+
+CONTROLLERS = ("policy", "refinement", "backup")
+"""Who made the motion, as numbered in `Rollout.controller`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """Everything of one executed episode: N steps, N + 1 samples (sample 0 is the start).
+
+    Attributes:
+        task: Name of the task.
+        policy: Name of the policy.
+        seed: Seed of the episode.
+        dt_s: Distance of samples [s].
+        joint_pos: (N + 1, J) as executed, truth [rad].
+        joint_vel: (N + 1, J) as executed, truth [rad/s].
+        command_pos: (N + 1, J) joint reference that was due at each sample [rad]; row 0 is the start.
+        command_vel: (N + 1, J) its velocity [rad/s].
+        controller: (N,) index into `CONTROLLERS` of who made the reference of each step.
+        ee_pos: (N + 1, 3) tool centre point, truth [m].
+        observation: Name → (N + 1, ...) what the policy saw.
+        instance: Name → array, drawn at reset.
+        world: Name → (N + 1, ...) state of what moves by itself, truth.
+        bodies: Name → (N + 1, 3) positions of the scene's mocap bodies [m].
+        signals: Name → (N + 1,) signals of the task, truth.
+        predicates: Text → (N + 1,) robustness of each predicate of the specification at each sample.
+        rho: Robustness of the whole specification over the executed trace, at time 0.
+        rho_low, rho_high: (N + 1,) interval of `rho` known after each sample (online monitor).
+        plan_ee: (N, P, 3) tool path predicted when each step was planned [m]; NaN pads shorter ones.
+        plan_rho: (N,) robustness the plan predicted; NaN if unknown.
+        plan_ms: (N,) planning time [ms].
+        violations: One line for every safety violation.
+        success: Whether the task's own measure of success held.
+        extra: Further JSON-able facts (env options, policy numbers).
+    """
+
+    task: str
+    policy: str
+    seed: int
+    dt_s: float
+    joint_pos: np.ndarray
+    joint_vel: np.ndarray
+    command_pos: np.ndarray
+    command_vel: np.ndarray
+    controller: np.ndarray
+    ee_pos: np.ndarray
+    observation: Mapping[str, np.ndarray]
+    instance: Mapping[str, np.ndarray]
+    world: Mapping[str, np.ndarray]
+    bodies: Mapping[str, np.ndarray]
+    signals: Mapping[str, np.ndarray]
+    predicates: Mapping[str, np.ndarray]
+    rho: float
+    rho_low: np.ndarray
+    rho_high: np.ndarray
+    plan_ee: np.ndarray
+    plan_rho: np.ndarray
+    plan_ms: np.ndarray
+    violations: tuple[str, ...] = ()
+    success: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n, samples = self.steps, len(self.joint_pos)
+        for name in ("joint_vel", "command_pos", "command_vel"):
+            _expect(getattr(self, name).shape == self.joint_pos.shape, name, self.joint_pos.shape, getattr(self, name))
+        _expect(self.ee_pos.shape == (samples, 3), "ee_pos", (samples, 3), self.ee_pos)
+        for name in ("rho_low", "rho_high"):
+            _expect(getattr(self, name).shape == (samples,), name, (samples,), getattr(self, name))
+        for name in ("controller", "plan_rho", "plan_ms"):
+            _expect(getattr(self, name).shape == (n,), name, (n,), getattr(self, name))
+        _expect(self.plan_ee.ndim == 3 and self.plan_ee.shape[::2] == (n, 3), "plan_ee", (n, "P", 3), self.plan_ee)
+        for group in ("observation", "world", "bodies", "signals", "predicates"):
+            for name, value in getattr(self, group).items():
+                _expect(len(value) == samples, f"{group}/{name}", (samples, "..."), value)
+
+    @property
+    def steps(self) -> int:
+        """Number of executed steps N."""
+        return len(self.joint_pos) - 1
+
+    @property
+    def time_s(self) -> np.ndarray:
+        """(N + 1,) time of every sample since the start [s]."""
+        return np.arange(self.steps + 1) * self.dt_s
+
+    @property
+    def satisfied(self) -> bool:
+        """Whether the executed trace satisfies the specification."""
+        return self.rho > 0
+
+    def share(self, controller: str) -> float:
+        """Share of steps, 0..1, whose reference a controller (``policy``, ``refinement``, ``backup``) made."""
+        return float(np.mean(self.controller == CONTROLLERS.index(controller))) if self.steps else 0.0
+
+    def save(self, path: Path) -> Path:
+        """Write to a file, atomically.
+
+        Raises:
+            RoboError: No room on the disk; a file of that name stays as it was.
+        """
+        arrays: dict[str, np.ndarray] = {}
+        meta: dict[str, Any] = {"layout": LAYOUT}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, np.ndarray):
+                arrays[f.name] = value
+            elif f.name in _GROUPS:
+                arrays.update({f"{f.name}/{key}": np.asarray(item) for key, item in value.items()})
+                meta[f.name] = list(value)
+            else:
+                meta[f.name] = value
+        path = Path(path)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, meta=np.array(json.dumps(meta)), **arrays)
+        with room_for(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, buffer.getvalue())
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> Rollout:
+        """Read a file written by `save`.
+
+        Raises:
+            RunError: The file is missing, corrupt, of another layout, or its parts do not fit together.
+        """
+        path = Path(path)
+        mend = "record it again with: robo-view RUN --rollout SEED"
+        if not path.is_file():
+            raise RunError(f"no rollout at {path}; {mend}")
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                meta = json.loads(str(data["meta"][()]))
+                layout = meta.pop("layout")
+                if layout != LAYOUT:
+                    raise RunError(f"rollout {path} has layout {layout}, this version reads {LAYOUT}; {mend}")
+                values = dict(meta)
+                for f in fields(cls):
+                    if f.name in _GROUPS:
+                        values[f.name] = {key: data[f"{f.name}/{key}"] for key in meta[f.name]}
+                    elif f.name not in meta:
+                        values[f.name] = data[f.name]
+            values["violations"] = tuple(values["violations"])
+            return cls(**values)
+        except (OSError, EOFError, KeyError, TypeError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+            raise RunError(f"rollout {path} is corrupt ({type(error).__name__}: {error}); {mend}") from error
+
+
+_GROUPS = ("observation", "instance", "world", "bodies", "signals", "predicates")
+
+
+def _expect(ok: bool, name: str, shape: tuple, value: np.ndarray) -> None:
+    if not ok:
+        raise RunError(f"rollout: {name} has shape {np.shape(value)}, expected {shape}")

@@ -1,0 +1,254 @@
+"""Many episodes of one policy, scored on what was executed."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from policies.policy import Policy
+from robo.core.errors import RoboError
+from robo.data.rollout import Rollout
+from robo.evaluate.metrics import wilson
+from robo.evaluate.rollout import roll_out
+from tasks.task import Task
+
+FIRST_SEED = 1_000_000
+"""Evaluation seed 0 is episode seed 1,000,000: training never uses seeds that high, so episodes are unseen."""
+
+Load = Callable[[], tuple[Task, Policy]]
+"""Makes task and policy; a module-level function or `functools.partial` of one, so that worker processes can call it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Episode:
+    """What an evaluation keeps of an episode.
+
+    Attributes:
+        seed: Seed of the episode.
+        rho: Robustness of the specification over the executed trace, the truth.
+        satisfied: ``rho > 0``.
+        success: The task's own measure.
+        violations: One line for every safety violation.
+        backup, refinement: Share of steps that the backup or the refinement made, 0..1.
+        plan_ms: Planning time of every step [ms].
+    """
+
+    seed: int
+    rho: float
+    satisfied: bool
+    success: bool
+    violations: tuple[str, ...]
+    backup: float
+    refinement: float
+    plan_ms: tuple[float, ...]
+
+    @classmethod
+    def of(cls, rollout: Rollout) -> Episode:
+        """The episode of a rollout."""
+        return cls(
+            seed=rollout.seed,
+            rho=rollout.rho,
+            satisfied=rollout.satisfied,
+            success=rollout.success,
+            violations=rollout.violations,
+            backup=rollout.share("backup"),
+            refinement=rollout.share("refinement"),
+            plan_ms=tuple(float(x) for x in rollout.plan_ms),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Episodes of one policy on one task.
+
+    Attributes:
+        task, policy: Names.
+        seed: First evaluation seed; episode i has seed ``FIRST_SEED + seed + i``.
+        mismatch: Relative bound of payload and servo gain errors, 0 for none.
+        episodes: In order of their seeds.
+    """
+
+    task: str
+    policy: str
+    seed: int
+    mismatch: float
+    episodes: tuple[Episode, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """Rates (0..1) with 95 % Wilson intervals, robustness and planning time [ms]; JSON-able.
+
+        ``safety_violations`` counts episodes with at least one. ``backup_fraction`` and ``refinement_fraction``
+        are shares of executed steps over all episodes.
+        """
+        n = len(self.episodes)
+        rho = np.array([e.rho for e in self.episodes])
+        plan_ms = np.concatenate([e.plan_ms for e in self.episodes])
+        steps = np.array([len(e.plan_ms) for e in self.episodes])
+        result: dict[str, Any] = {
+            "task": self.task,
+            "policy": self.policy,
+            "episodes": n,
+            "seed": self.seed,
+            "mismatch": self.mismatch,
+        }
+        for name, hits in (
+            ("satisfied", sum(e.satisfied for e in self.episodes)),
+            ("success", sum(e.success for e in self.episodes)),
+        ):
+            result[name], result[f"{name}_ci95"] = hits / n, list(wilson(hits, n))
+        unsafe = sum(bool(e.violations) for e in self.episodes)
+        result |= {
+            "safety_violations": unsafe,
+            "safety_violation_rate": unsafe / n,
+            "safety_violation_rate_ci95": list(wilson(unsafe, n)),
+            "rho_mean": float(rho.mean()),
+            "rho_min": float(rho.min()),
+            "backup_fraction": float(np.average([e.backup for e in self.episodes], weights=steps)),
+            "refinement_fraction": float(np.average([e.refinement for e in self.episodes], weights=steps)),
+            "plan_ms_p50": float(np.percentile(plan_ms, 50)),
+            "plan_ms_p99": float(np.percentile(plan_ms, 99)),
+        }
+        return result
+
+    def record(self) -> dict[str, Any]:
+        """`summary` plus every episode by seed, as in ``eval.json``."""
+        rows = []
+        for episode in self.episodes:
+            row = asdict(episode)
+            row["violations"] = list(episode.violations)
+            row["plan_ms"] = [round(x, 3) for x in episode.plan_ms]
+            rows.append(row)
+        return self.summary() | {"by_seed": rows}
+
+
+def evaluate(
+    load: Load,
+    *,
+    episodes: int,
+    seed: int = 0,
+    workers: int = 1,
+    mismatch: float = 0.0,
+    policy: str = "policy",
+    on_rollout: Callable[[Rollout], None] | None = None,
+) -> Evaluation:
+    """Run a policy in physics and score what was executed.
+
+    The same seeds give the same result whatever the number of workers (planning times apart): every
+    episode starts from its own seed, and torch runs on one thread in each process.
+
+    Args:
+        load: Makes task and policy, once in each process.
+        episodes: How many, at least 1.
+        seed: First evaluation seed; see `FIRST_SEED`.
+        workers: Processes; 1 runs in this one.
+        mismatch: Relative bound of payload and servo gain errors, drawn from the episode's seed.
+        policy: Name of the policy, for the records.
+        on_rollout: Called with every rollout, in order of finishing, in this process.
+
+    Raises:
+        RoboError: The policy, the task or the environment refuses; or a worker process died.
+    """
+    if episodes < 1 or workers < 1 or seed < 0:
+        raise RoboError(
+            f"cannot evaluate {episodes} episodes from seed {seed} with {workers} workers; "
+            "give at least one of each and a seed of 0 or more"
+        )
+    seeds = [FIRST_SEED + seed + i for i in range(episodes)]
+    done: dict[int, Episode] = {}
+    task = ""
+    for rollout in _rollouts(load, seeds, min(workers, episodes), mismatch, policy):
+        task = rollout.task
+        done[rollout.seed] = Episode.of(rollout)
+        if on_rollout is not None:
+            on_rollout(rollout)
+    return Evaluation(
+        task=task, policy=policy, seed=seed, mismatch=mismatch, episodes=tuple(done[s] for s in seeds)
+    )
+
+
+def _rollouts(load: Load, seeds: Sequence[int], workers: int, mismatch: float, name: str) -> Iterator[Rollout]:
+    if workers == 1:
+        with _one_thread():
+            runner = _Runner(load, mismatch, name)
+            try:
+                for seed in seeds:
+                    yield runner(seed)
+            finally:
+                runner.close()
+        return
+    # Spawned, not forked: torch and the renderer hold threads that do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(load, mismatch, name)) as pool:
+        left = {pool.submit(_run, seed) for seed in seeds}
+        try:
+            while left:
+                ready, left = wait(left, return_when=FIRST_COMPLETED)
+                for future in ready:
+                    yield future.result()
+        except BrokenProcessPool as error:
+            raise RoboError("a worker process died (out of memory?); try again with --workers 1") from error
+        finally:
+            for future in left:
+                future.cancel()
+
+
+class _Runner:
+    """Task, policy and environment of one process."""
+
+    def __init__(self, load: Load, mismatch: float, name: str) -> None:
+        import sim
+
+        self.task, self.policy = load()
+        self.name = name
+        self.env = sim.make(self.task, mismatch=mismatch)
+
+    def __call__(self, seed: int) -> Rollout:
+        return roll_out(self.task, self.env, self.policy, seed, name=self.name)
+
+    def close(self) -> None:
+        self.env.close()
+
+
+_runner: _Runner | None = None
+_failure = ""
+
+
+def _start(load: Load, mismatch: float, name: str) -> None:
+    global _runner, _failure
+    import torch
+
+    torch.set_num_threads(1)
+    try:
+        _runner = _Runner(load, mismatch, name)
+    except RoboError as error:
+        # An error in an initializer would only break the pool; the first episode tells it instead.
+        _failure = str(error)
+
+
+def _run(seed: int) -> Rollout:
+    if _runner is None:
+        raise RoboError(_failure)
+    try:
+        return _runner(seed)
+    except RoboError as error:
+        # Not every error of the tree survives the way between processes; its text does.
+        raise RoboError(str(error)) from None
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
