@@ -1,0 +1,8 @@
+"""Kinds of policies by name, as in ``robo-train TASK --policy NAME``. No torch at import."""
+
+from __future__ import annotations
+
+from policies.learner import PolicyKind
+from robo.core.registry import Registry
+
+POLICIES: Registry[PolicyKind] = Registry("policy")

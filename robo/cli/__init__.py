@@ -1,0 +1,1 @@
+"""The commands: each file is one console script; it reads arguments, imports what it needs, and composes."""

@@ -1,0 +1,82 @@
+"""What every command shares: one-line errors, exit codes, a parser. Imports nothing heavy, so `--help` is quick."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from robo.core.errors import ConfigError, RoboError
+from robo.core.files import FULL, full_disk_error
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells use it."""
+
+Main = Callable[[Sequence[str] | None], int | None]
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that takes no abbreviations, keeps the layout of its texts and raises instead of exiting.
+
+    Args:
+        prog: Name of the command.
+        description: What it does, in a sentence or two.
+        epilog: Examples and notes, printed as they are.
+    """
+
+    def __init__(self, prog: str, description: str, epilog: str = "") -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong with the arguments.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+def run_command(main: Main) -> Callable[[Sequence[str] | None], int]:
+    """Make a console script of a function that takes the arguments (None: those of the process).
+
+    A `RoboError` and a full disk become one line on stderr and exit code 2, Ctrl-C exit code
+    130; any other exception is a bug of ours and keeps its traceback.
+
+        @run_command
+        def main(argv: Sequence[str] | None = None) -> int | None: ...
+    """
+
+    @functools.wraps(main)
+    def command(argv: Sequence[str] | None = None) -> int:
+        try:
+            code = main(argv) or 0
+            sys.stdout.flush()
+            return code
+        except RoboError as error:
+            return _fail(str(error), error.exit_code)
+        except BrokenPipeError:
+            # Whoever read our output (``| head``) has gone: not an error, and nothing is left to say.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            return _fail(str(full_disk_error(error.filename or "a file")), RoboError.exit_code)
+        except KeyboardInterrupt:
+            return _fail("interrupted", INTERRUPTED)
+
+    return command
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return code

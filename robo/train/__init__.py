@@ -1,0 +1,1 @@
+"""Training: the resolved config, the run folder, the loop that drives a learner."""

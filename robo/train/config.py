@@ -1,0 +1,219 @@
+"""The resolved config of a training: what is trained on what, by which kind of policy, with which settings.
+
+The keys are the fields of `Config` plus, nested, those of the policy kind's own frozen
+dataclasses: ``seed``, ``train.steps``, ``plan.margin``. They come from a YAML file and from
+options on the command line, later ones winning. Nothing here imports torch unless the policy does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from policies.learner import PolicyKind
+from policies.registry import POLICIES
+from robo.core.errors import ConfigError, UnknownNameError
+from robo.core.files import read_text
+from tasks.registry import is_task_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A resolved config.
+
+    Attributes:
+        task: Name of a registered task, or the path of a task file.
+        policy: Name of the kind of policy.
+        seed: Seeds everything random, 0 or more.
+        device: Where training computes: ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: Threads of torch on the CPU; part of what makes two trainings bit-equal.
+        name: Folder of the run under the folder of runs; empty for the task's own name.
+        log_every: Steps between logged metrics.
+        checkpoint_every: Steps between checkpoints.
+        settings: The policy kind's own config; its fields are keys of the top level too.
+    """
+
+    task: str
+    policy: str = "stl"
+    seed: int = 0
+    device: str = "cpu"
+    threads: int = 1
+    name: str = ""
+    log_every: int = 10
+    checkpoint_every: int = 200
+    settings: Any = field(metadata={"key": False})
+
+    def __post_init__(self) -> None:
+        for key in ("threads", "log_every", "checkpoint_every"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"config key {key!r} must be at least 1, not {getattr(self, key)}")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"config key 'seed' must be 0 or more and below 2^63, not {self.seed}")
+        base, _, index = self.device.partition(":")
+        if base not in ("cpu", "cuda") or (index and not (base == "cuda" and index.isdecimal())):
+            raise ConfigError(f"config key 'device' must be cpu, cuda or cuda:N, not {self.device!r}")
+        if self.name and (Path(self.name).name != self.name or self.name.startswith(".")):
+            raise ConfigError(f"config key 'name' must be one folder name, not {self.name!r}")
+
+    @property
+    def kind(self) -> PolicyKind:
+        """The kind of policy."""
+        return POLICIES.make(self.policy)
+
+    def keys(self) -> dict[str, Any]:
+        """All keys with their values, nested as in the YAML file: plain numbers, texts, lists and mappings."""
+        top = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata.get("key", True)}
+        return _plain(top | dataclasses.asdict(self.settings))
+
+    def to_yaml(self) -> str:
+        """The config as YAML; `resolve` of it gives an equal config."""
+        return yaml.safe_dump(self.keys(), sort_keys=False)
+
+
+def resolve(target: str | Path, options: Mapping[str, str] | Sequence[tuple[str, str]] = ()) -> Config:
+    """The config of a target and options.
+
+    Args:
+        target: A registered task's name, a task file (``.py``) or a config file (``.yaml``).
+        options: Dotted keys → values as YAML text (``train.steps`` → ``"2000"``); they win over the file.
+
+    Raises:
+        ConfigError: A file that cannot be read, an unknown key (names the nearest), a value
+            of the wrong type or out of range.
+        UnknownNameError: An unknown kind of policy.
+    """
+    target = Path(target) if Path(target).suffix in (".yaml", ".yml") else str(target)
+    values = read_config(target) if isinstance(target, Path) else {"task": target}
+    for key, text in dict(options).items():
+        _put(values, key, _Option(text))
+    return build(values)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; a task file it names is taken relative to its folder.
+
+    Raises:
+        ConfigError: No such file, no YAML, no mapping, or no ``task`` in it.
+    """
+    if not path.is_file():
+        raise ConfigError(f"no such config file: {path}")
+    try:
+        values = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path} is no YAML{where}: {getattr(error, 'problem', None) or error}") from error
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ConfigError(f"{path} must hold a mapping of config keys, such as 'task: reach_avoid'")
+    if not isinstance(values.get("task"), str):
+        raise ConfigError(f"{path} must name its task, such as 'task: reach_avoid'")
+    if is_task_file(values["task"]):
+        values["task"] = str(path.parent / Path(values["task"]).expanduser())
+    return values
+
+
+def build(values: Mapping[str, Any]) -> Config:
+    """A config from nested values; keys that are not given take their defaults.
+
+    Raises:
+        ConfigError: An unknown key, a value of the wrong type or out of range.
+    """
+    policy = values.get("policy", "stl")
+    if not isinstance(policy, str):
+        raise ConfigError(f"config key 'policy' must be a name, not {policy!r}")
+    kind = POLICIES.make(str(policy))
+    known = list(_dotted(Config)) + list(_dotted(kind.config))
+    _check_keys(values, known)
+    own = {f.name for f in dataclasses.fields(kind.config)}
+    settings = _make(kind.config, {k: v for k, v in values.items() if k in own}, "")
+    top = {k: v for k, v in values.items() if k not in own}
+    return _make(Config, top, "", settings=settings)
+
+
+def _make(kind: type, values: Mapping[str, Any], prefix: str, **ready: Any) -> Any:
+    """An instance of a dataclass from nested values, each checked against the type of its field."""
+    hints = get_type_hints(kind)
+    checked: dict[str, Any] = dict(ready)
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if dataclasses.is_dataclass(hints[key]):
+            checked[key] = _make(hints[key], value, f"{name}.")
+        else:
+            checked[key] = _check_type(name, hints[key], value)
+    return kind(**checked)
+
+
+class _Option(str):
+    """The text of an option: taken as it is where a text is wanted, read as YAML elsewhere."""
+
+
+def _check_type(name: str, kind: Any, value: Any) -> Any:
+    if isinstance(value, _Option):
+        value = str(value) if kind is str else _parse(name, value)
+    if isinstance(value, bool) and kind in (int, float):  # pydantic would take true for 1
+        raise ConfigError(f"config key {name!r} must be {_type_name(kind)}, not {value!r}")
+    try:
+        return TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
+    except ValidationError as error:
+        raise ConfigError(f"config key {name!r} must be {_type_name(kind)}, not {value!r}") from error
+
+
+def _type_name(kind: Any) -> str:
+    return {int: "a whole number", float: "a finite number", str: "a text", bool: "true or false"}.get(kind) or (
+        str(kind).replace("typing.", "")
+    )
+
+
+def _check_keys(values: Mapping[str, Any], known: Sequence[str], prefix: str = "") -> None:
+    groups = {key.rpartition(".")[0] for key in known} - {""}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if name in known:
+            continue
+        if name not in groups:
+            raise UnknownNameError("config key", name, known)
+        if not isinstance(value, Mapping):
+            inner = [k for k in known if k.startswith(f"{name}.")]
+            raise ConfigError(f"config key {name!r} is a group ({', '.join(inner)}), not {value!r}")
+        _check_keys(value, known, f"{name}.")
+
+
+def _dotted(kind: type, prefix: str = "") -> Iterator[str]:
+    hints = get_type_hints(kind)
+    for f in dataclasses.fields(kind):
+        if not f.metadata.get("key", True):
+            continue
+        if dataclasses.is_dataclass(hints[f.name]):
+            yield from _dotted(hints[f.name], f"{prefix}{f.name}.")
+        else:
+            yield f"{prefix}{f.name}"
+
+
+def _parse(key: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"option --{key}: {text!r} is no value that YAML knows") from error
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *groups, last = key.split(".")
+    for group in groups:
+        inner = values.get(group)
+        values[group] = dict(inner) if isinstance(inner, Mapping) else {}
+        values = values[group]
+    values[last] = value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value

@@ -1,0 +1,105 @@
+"""Tasks by name, or from a file of one's own."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+from robo.core.errors import RoboError, TaskError, UnknownNameError
+from robo.core.registry import Registry
+from tasks.task import Task
+
+TASKS: Registry[Task] = Registry("task")
+
+
+def load_task(name_or_path: str | Path) -> Task:
+    """A task by its registered name, or from a Python file (a text that ends in ``.py``).
+
+    A task file is one file. It defines exactly one concrete subclass of `Task`, or says with
+    ``TASK = ...`` (a class or an object) which one it means.
+
+    Raises:
+        UnknownNameError: No such registered task.
+        TaskError: The file is missing, fails to load, or breaks the task contract.
+    """
+    if not is_task_file(name_or_path):
+        name = str(name_or_path)
+        if name not in TASKS:
+            raise UnknownNameError("task", name, TASKS, "a task file of your own is given by its path, my_task.py")
+        task = TASKS.make(name)
+    else:
+        task = _task_of(_load_module(Path(name_or_path)), Path(name_or_path))
+    task.validate()
+    return task
+
+
+def is_task_file(name_or_path: str | Path) -> bool:
+    """Whether a text names a task file rather than a registered task."""
+    return str(name_or_path).endswith(".py")
+
+
+def _load_module(path: Path) -> ModuleType:
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise TaskError(f"no such task file: {path}")
+    # One name per path: dataclasses and pickling by reference find the module in sys.modules.
+    name = f"task_file_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise TaskError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        del sys.modules[name]
+        raise TaskError(f"task file {path}, line {error.lineno}: {error.msg}") from error
+    except RoboError as error:
+        del sys.modules[name]
+        raise TaskError(f"task file {path}: {error}") from error
+    except Exception as error:
+        del sys.modules[name]
+        raise TaskError(f"task file {path}, line {_line_in(path, error)}: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _line_in(path: Path, error: Exception) -> int | str:
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return lines[-1] if lines and lines[-1] else "?"
+
+
+def _task_of(module: ModuleType, path: Path) -> Task:
+    chosen = getattr(module, "TASK", None)
+    if chosen is None:
+        classes = [
+            value
+            for value in vars(module).values()
+            if isinstance(value, type) and issubclass(value, Task) and value.__module__ == module.__name__
+        ]
+        # A base class written for others in the same file is not what is meant.
+        leaves = [c for c in classes if not any(o is not c and issubclass(o, c) for o in classes)]
+        if len(leaves) != 1:
+            found = ", ".join(c.__name__ for c in leaves) or "none"
+            raise TaskError(f"task file {path} must define exactly one subclass of Task (found: {found}) or set TASK")
+        chosen = leaves[0]
+    if isinstance(chosen, type) and issubclass(chosen, Task):
+        missing = [name for name in Task.__annotations__ if not hasattr(chosen, name)]
+        if inspect.isabstract(chosen):
+            missing += sorted(chosen.__abstractmethods__)
+        if missing:
+            raise TaskError(f"task file {path}: class {chosen.__name__} lacks {', '.join(missing)}")
+        try:
+            chosen = chosen()
+        except RoboError as error:
+            raise TaskError(f"task file {path}: {error}") from error
+        except Exception as error:
+            line = _line_in(path.expanduser().resolve(), error)
+            raise TaskError(f"task file {path}, line {line}: {type(error).__name__}: {error}") from error
+    if not isinstance(chosen, Task):
+        raise TaskError(f"task file {path}: TASK must be a Task, not {type(chosen).__name__}")
+    return chosen
