@@ -17,6 +17,7 @@ from array_api_compat import array_namespace
 
 from robo.core.errors import TaskError
 from robo.core.geometry import norm, segment_distance
+from tasks.dynamics.arm import planning_velocity
 from tasks.task import Array, Arrays, Camera, Signal, Source, Stage, Task
 
 if TYPE_CHECKING:
@@ -123,12 +124,14 @@ class ReachAvoid(Task):
         spread = np.array([1.1, 0.7, 0.6, 0.7, 0.6, 0.7, 0.6])
         start, a, b = rng.uniform(centre - spread, centre + spread, (3, 7))
         # Peak velocity of a quintic is 1.875 times the mean; planning velocities keep 20 % for detours.
-        budget = 0.8 * self.planning_velocity_rad_s / 1.875
+        budget = 0.8 * planning_velocity(self.robot) / 1.875
         if np.any(np.abs(a - start) > budget * 3.0) or np.any(np.abs(b - a) > budget * 2.5):
             return None
         times = np.arange(self.steps + 1) * self.ctrl_dt_s
         witness = (
-            start + _quintic((times - 0.3) / 3.0)[:, None] * (a - start) + _quintic((times - 3.7) / 2.5)[:, None] * (b - a)
+            start
+            + _quintic((times - 0.3) / 3.0)[:, None] * (a - start)
+            + _quintic((times - 3.7) / 2.5)[:, None] * (b - a)
         )
         points = self.kinematics.points(witness)
         tool = points[:, -1]
@@ -141,14 +144,21 @@ class ReachAvoid(Task):
         if min(self._self_clearance(*split).min(), self._floor_clearance(*split).min()) < 0.04:
             return None
 
-        def place(candidates: np.ndarray, radius: float) -> np.ndarray | None:
-            """One of the candidate segments (n, 2, 3) that is clear of the witness, but near enough to matter."""
-            (rows, radii), c = split, len(self.robot.capsules)
-            start, end = np.moveaxis(candidates, (2, 1), (0, 1)).swapaxes(0, 1)[..., None, None]
-            gap = segment_distance(rows[:, None, :c], rows[:, None, c : 2 * c], start, end)
-            gap = (gap - radii).min((1, 2)) - radius
-            near = np.flatnonzero((gap > WITNESS_CLEARANCE_M) & (gap < 0.30))
-            return candidates[near[0]] if len(near) else None
+        (rows, radii), c = split, len(self.robot.capsules)
+
+        def gap(segments: np.ndarray, every: int) -> np.ndarray:
+            """Distance (n,) of segments (n, 2, 3) from the arm on every so many samples of the witness [m]."""
+            start, end = np.moveaxis(segments, (2, 1), (0, 1)).swapaxes(0, 1)[..., None, None]
+            part = rows[:, None, :, ::every]
+            return (segment_distance(part[:, :, :c], part[:, :, c : 2 * c], start, end) - radii).min((1, 2))
+
+        def place(segments: np.ndarray, radius: float) -> np.ndarray | None:
+            """One of the candidates (n, 2, 3) that is clear of the witness, but near enough to matter."""
+            coarse = gap(segments, 8) - radius
+            for i in np.flatnonzero((coarse > WITNESS_CLEARANCE_M) & (coarse < 0.25))[:4]:
+                if gap(segments[i : i + 1], 1)[0] - radius > WITNESS_CLEARANCE_M:
+                    return segments[i]
+            return None
 
         def around(n: int, width: float) -> np.ndarray:
             """Points (n, 3) scattered about the straight lines start - A - B of the tool."""
@@ -157,17 +167,17 @@ class ReachAvoid(Task):
             u = rng.uniform(0.2, 0.8, (n, 1))
             return (1 - u) * corner[leg] + u * corner[leg + 1] + rng.normal(0, width, (n, 3))
 
-        foot = around(48, 0.2)[:, :2]
-        post = np.zeros((48, 2, 3))
+        foot = around(24, 0.2)[:, :2]
+        post = np.zeros((24, 2, 3))
         post[:, :, :2] = foot[:, None]
         post[:, 1, 2] = POST_HEIGHT_M
         post = place(post, POST_RADIUS_M)
-        centres = around(48, 0.2)
+        centres = around(24, 0.2)
         centres[:, 2] = np.maximum(centres[:, 2], BALL_RADIUS_M + 0.02)
         ball = place(np.stack([centres, centres], 1), BALL_RADIUS_M)
-        middle = around(96, 0.25)
-        way = rng.normal(size=(96, 3)) * [1.0, 1.0, 0.4]
-        way *= rng.uniform(*MOVER_PATH_M, (96, 1)) / 2 / np.linalg.norm(way, axis=1, keepdims=True)
+        middle = around(32, 0.25)
+        way = rng.normal(size=(32, 3)) * [1.0, 1.0, 0.4]
+        way *= rng.uniform(*MOVER_PATH_M, (32, 1)) / 2 / np.linalg.norm(way, axis=1, keepdims=True)
         paths = np.stack([middle - way, middle + way], 1)
         paths = paths[paths[:, :, 2].min(1) > MOVER_RADIUS_M + 0.02]
         path = place(paths, MOVER_RADIUS_M)
@@ -182,11 +192,6 @@ class ReachAvoid(Task):
             "mover_path": path,
             "witness": witness,
         }
-
-    @property
-    def planning_velocity_rad_s(self) -> np.ndarray:
-        """(J,) bound on planned joint velocities: half the maker's, so that braking is short."""
-        return 0.5 * self.robot.limits.velocity_rad_s
 
     # ---- the mover -----------------------------------------------------------
 
@@ -230,7 +235,9 @@ class ReachAvoid(Task):
         return {"mover_reach": np.stack([self._mover(instance, world)] * 2)}
 
     def forecast(self, obs: Arrays, tau_s: Array) -> dict[str, Array]:
-        """All the mover can reach by then: the part of its path within ``speed * tau`` and the tracker's error.
+        """All the mover can reach by then: the part of its path within ``speed * tau`` of where it was seen.
+
+        The tracker's error moves that part, and so any distance from it, by at most the signal's error bound.
 
         Returns:
             ``mover_reach`` (..., T, 2, 3): ends of that part of the path [m].
@@ -240,7 +247,7 @@ class ReachAvoid(Task):
         length = norm(xp.moveaxis(stop - start, -1, 0))[..., None]
         direction = (stop - start) / length
         along = ((obs["mover"] - start) * direction).sum(-1)[..., None]
-        slack = MOVER_SPEED_M_S * tau_s + TRACKER_ERROR_M
+        slack = MOVER_SPEED_M_S * tau_s
         low = xp.minimum(xp.clip(along - slack, 0.0, None), length)
         high = xp.clip(xp.minimum(along + slack, length), 0.0, None)
         ends = xp.stack([low, high], axis=-1)[..., None]

@@ -102,6 +102,7 @@ def make() -> Robot:
             kp_n_m_rad=np.array([4500.0, 4500.0, 3500.0, 3500.0, 2000.0, 2000.0, 2000.0]),
             kd_n_m_s_rad=np.array([450.0, 450.0, 350.0, 350.0, 200.0, 200.0, 200.0]),
             tracking_error_rad=np.full(7, 0.01),
+            velocity_error_rad_s=np.full(7, 0.1),
         ),
         home_rad=np.array([0.0, -np.pi / 4, 0.0, -3 * np.pi / 4, 0.0, np.pi / 2, np.pi / 4]),
         mjcf=_mjcf,

@@ -42,11 +42,13 @@ class Servo:
         kp_n_m_rad, kd_n_m_s_rad: Gains, (J,).
         tracking_error_rad: (J,) bound on |q - q_ref| for references within the
             planning limits, calibrated with payload and gain mismatch; see docs/safety.md.
+        velocity_error_rad_s: (J,) the same for |v - v_ref|.
     """
 
     kp_n_m_rad: np.ndarray
     kd_n_m_s_rad: np.ndarray
     tracking_error_rad: np.ndarray
+    velocity_error_rad_s: np.ndarray
 
 
 @dataclass(frozen=True)

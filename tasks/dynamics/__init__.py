@@ -1,0 +1,1 @@
+"""Dynamics that planners predict with, for numpy arrays and torch tensors alike."""
