@@ -1,0 +1,101 @@
+"""robo-train: train a policy on a task, or go on with a run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from robo.cli.main import INTERRUPTED, Parser, run_command
+from robo.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from robo.train.run import Run
+
+_OWN = ("--resume", "--runs", "--dry-run", "--help")
+_EPILOG = """\
+what to train on:
+  reach_avoid                a task that comes with the project
+  configs/reach_avoid.yaml   a config file: `task: NAME` and any other key
+  path/to/my_task.py         a file of your own that defines one subclass of tasks.task.Task
+
+config keys, given as --KEY VALUE, win over the file:
+  --policy NAME              kind of policy (stl)
+  --seed N                   seeds everything random (0)
+  --device cpu|cuda|cuda:N   where to compute (cpu)
+  --threads N                CPU threads of torch; part of what makes runs bit-equal
+  --name NAME                folder under --runs, instead of the task's name
+  --log_every N, --checkpoint_every N
+  --train.steps N ...        the policy's own keys; `robo-train TARGET --dry-run` prints them all
+
+examples:
+  robo-train reach_avoid
+  robo-train configs/reach_avoid.yaml --seed 3 --train.steps 2000
+  robo-train --resume runs/reach_avoid/last
+
+Ctrl-C saves a checkpoint. A run that was stopped, or killed at any moment, resumes to the
+same result, bit for bit, as one that was not. The run folder holds config, checkpoints,
+metrics.jsonl and TensorBoard logs (tensorboard --logdir RUN/tb)."""
+
+
+@run_command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train; returns 0 when the training is complete, 130 when it was stopped."""
+    own, options = _split(sys.argv[1:] if argv is None else argv)
+    parser = Parser("robo-train", "Train a policy on a task.", _EPILOG)
+    parser.add_argument("target", nargs="?", metavar="TARGET", help="a task, a config file or a task file")
+    parser.add_argument("--resume", metavar="RUN", help="go on with a run folder, exactly where it stopped")
+    parser.add_argument("--runs", default="runs", metavar="DIR", help="folder of run folders (default: runs)")
+    parser.add_argument("--dry-run", action="store_true", help="print the config, build all, take one step, write none")
+    args = parser.parse_args(own)
+    if args.resume is None and args.target is None:
+        parser.error("give a task, a config file or a task file, or --resume RUN")
+    if args.resume is not None:
+        if args.target or options or args.dry_run:
+            parser.error(
+                f"--resume goes on with the run's own config and takes nothing else; "
+                f"for a new training with other settings: robo-train {args.resume}/config.yaml --KEY VALUE"
+            )
+        from robo.train.loop import resume
+
+        return _report(resume(args.resume))
+
+    from robo.train.config import resolve
+    from robo.train.loop import dry_run, train
+
+    config = resolve(args.target, options)
+    if args.dry_run:
+        values = dry_run(config)
+        print(config.to_yaml(), end="")
+        print("# one step: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
+        return 0
+    return _report(train(config, args.runs))
+
+
+def _report(run: Run) -> int:
+    from robo.train.loop import shown
+
+    path = shown(run.path)
+    if run.status != "done":
+        print(f"stopped and saved; go on with: robo-train --resume {path}")
+        return INTERRUPTED
+    print(f"trained: {path}\nnext:    robo-eval {path}")
+    return 0
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The command's own arguments, and config keys → values."""
+    own: list[str] = []
+    options: dict[str, str] = {}
+    words = iter(argv)
+    for word in words:
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or f"--{key}" in _OWN:
+            own.append(word)
+            continue
+        if not equals:
+            value = next(words, "--")
+            if value.startswith("--"):
+                raise ConfigError(f"option --{key} needs a value: --{key} VALUE; see robo-train --help")
+        options[key] = value
+    return own, options

@@ -1,0 +1,300 @@
+"""The training loop: drives a learner, keeps the run folder whole, and resumes exactly.
+
+A resumed training ends in the same weights, bit for bit, as one that was never
+disturbed: checkpoints hold the learner's whole state, metrics are cut back to the
+checkpoint, threads and algorithms of torch are fixed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Task as Bar
+from rich.text import Text
+
+from policies.learner import Learner
+from robo.core.errors import ConfigError, NonFiniteError, RunError
+from robo.core.files import FULL, full_disk_error, room_for, write_text
+from robo.train.config import Config
+from robo.train.run import Run, write_state
+from tasks.registry import load_task
+from tasks.task import Task
+
+_PLAIN_PERIOD_S = 10.0
+"""Between lines of progress where there is no terminal."""
+
+
+def dry_run(config: Config) -> dict[str, float]:
+    """Build everything, take one step, write nothing; returns the metrics of that step.
+
+    Raises:
+        RoboError: Whatever a training would stumble on at its start.
+    """
+    learner = _learner(config, load_task(config.task))
+    return _step(learner)
+
+
+def train(config: Config, root: str | Path = "runs") -> Run:
+    """Train in a new run folder under `root`; returns the run, whose status is ``done`` unless it was asked to stop.
+
+    Ctrl-C (SIGINT) and SIGTERM end it after the step in progress, with a checkpoint; a
+    second Ctrl-C ends it at once, and the run resumes from the checkpoint before.
+
+    Raises:
+        RoboError: The task, the device or the settings do not fit (no folder is made then),
+            or there is no room on the disk.
+        NonFiniteError: NaN or infinity; says where the state that led to it was saved.
+    """
+    learner = _learner(config, load_task(config.task))
+    run = Run.create(config, root)
+    with _only_one(run):
+        print(f"training in {shown(run.path)}", flush=True)
+        _loop(run, learner, 0)
+    return run
+
+
+def resume(path: str | Path) -> Run:
+    """Go on with a run from its latest checkpoint (from its start, if it has none); like `train` otherwise.
+
+    Raises:
+        RunError: The run cannot be continued (corrupt, or another process trains it).
+    """
+    run = Run.open(path)
+    with _only_one(run):
+        learner = _learner(run.config, run.task())
+        step = 0
+        if checkpoint := run.latest():
+            learner.load_state(checkpoint.state(), checkpoint.meta)
+            step = checkpoint.step
+        print(f"going on with {shown(run.path)} from step {step}", flush=True)
+        _loop(run, learner, step)
+    return run
+
+
+def shown(path: Path) -> str:
+    """A path as a user would type it from here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _loop(run: Run, learner: Learner, step: int) -> None:
+    config, total, saved = run.config, learner.total_steps, step
+    with _Stop() as stop, _Metrics(run, step) as metrics, _progress(step, total) as progress:
+        while step < total and not stop.asked:
+            try:
+                values = _step(learner)
+            except NonFiniteError as error:
+                raise _explain(run, learner, step, saved, error) from error
+            step += 1
+            progress.update(step, values)
+            if step % config.log_every == 0 or step == total:
+                metrics.write(step, values)
+            if step % config.checkpoint_every == 0 or step == total or stop.asked:
+                metrics.sync()  # first: a checkpoint promises the metrics up to its step
+                run.save_checkpoint(step, learner)
+                saved = step
+        if saved != step:  # asked to stop between two steps
+            metrics.sync()
+            run.save_checkpoint(step, learner)
+    if step == total:
+        run.set_status("done")
+
+
+def _learner(config: Config, task: Task) -> Learner:
+    import torch
+
+    if config.device != "cpu":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for to be deterministic
+        if not torch.cuda.is_available():
+            raise ConfigError(f"device {config.device!r} is not there: this torch sees no GPU; robo-info says more")
+        if int(config.device.partition(":")[2] or 0) >= torch.cuda.device_count():
+            raise ConfigError(f"device {config.device!r} is not there: {torch.cuda.device_count()} GPU(s) are")
+    torch.set_num_threads(config.threads)
+    torch.use_deterministic_algorithms(True)
+    torch.manual_seed(config.seed)
+    return config.kind.learner(task, config.settings, config.seed, config.device)
+
+
+def _step(learner: Learner) -> dict[str, float]:
+    values = {name: float(value) for name, value in learner.step().items()}
+    if bad := [name for name, value in values.items() if not math.isfinite(value)]:
+        raise NonFiniteError(f"metric {bad[0]!r} is {values[bad[0]]}")
+    return values
+
+
+def _explain(run: Run, learner: Learner, step: int, saved: int, error: NonFiniteError) -> NonFiniteError:
+    """Save the state that leads to NaN (generators included, so the step can be repeated) and say what to do."""
+    folder = run.path / f"nonfinite-{step + 1:08d}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    write_state(folder, step, learner)
+    good = f"the last good checkpoint is step {saved}" if saved else "there is no checkpoint before it"
+    return NonFiniteError(
+        f"training stopped at step {step + 1}: {error}; the state and generators that led to it are in {shown(folder)}, "
+        f"{good}; start anew with gentler settings: robo-train {shown(run.path / 'config.yaml')} --KEY VALUE"
+    )
+
+
+@contextmanager
+def _only_one(run: Run) -> Iterator[None]:
+    """Hold the run for this process; the system lets go of it however the process ends."""
+    descriptor = os.open(run.path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(f"{run.path} is being trained by another process; wait for it or stop it") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class _Stop:
+    """Notes the first SIGINT or SIGTERM instead of dying of it; the second acts as usual."""
+
+    def __enter__(self) -> Self:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():  # signals can be handled nowhere else
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        signal.signal(number, self._before[number])
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+class _Metrics:
+    """metrics.jsonl and TensorBoard, cut back to the step that training goes on from."""
+
+    def __init__(self, run: Run, step: int) -> None:
+        self._path, self._folder, self._step = run.path / "metrics.jsonl", run.path / "tb", step
+
+    def __enter__(self) -> Self:
+        from torch.utils.tensorboard import SummaryWriter
+
+        write_text(self._path, "".join(f"{line}\n" for line in _kept(self._path, self._step)))
+        with room_for(self._path):
+            self._file = self._path.open("a")
+            self._board = SummaryWriter(self._folder, purge_step=self._step + 1)
+        return self
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        with room_for(self._path):
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+
+    def sync(self) -> None:
+        with room_for(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._board.flush()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        try:
+            self._file.close()
+            self._board.close()
+        except OSError as late:
+            # Closing flushes once more: on a full disk that fails again, and the first error is the one to tell.
+            if late.errno not in FULL:
+                raise
+            if error is None:
+                raise full_disk_error(self._path) from late
+
+
+def _kept(path: Path, step: int) -> list[str]:
+    """Lines up to a step; a torn last line (the process was killed while writing it) goes."""
+    kept = []
+    lines = path.read_text().splitlines() if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            at = json.loads(line)["step"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            if number == len(lines):
+                break
+            raise RunError(f"{path}, line {number} is no metric: remove the line and resume again") from error
+        if at <= step:
+            kept.append(line)
+    return kept
+
+
+class _Plain:
+    """A line every few seconds, for logs and pipes."""
+
+    def __init__(self, step: int, total: int) -> None:
+        self._total, self._start_step, self._start = total, step, time.monotonic()
+        self._next = self._start + 1.0
+
+    def update(self, step: int, values: Mapping[str, float]) -> None:
+        now = time.monotonic()
+        if now < self._next and step < self._total:
+            return
+        self._next = now + _PLAIN_PERIOD_S
+        rate = (step - self._start_step) / max(now - self._start, 1e-9)
+        left = (self._total - step) / max(rate, 1e-9)
+        print(f"step {step}/{self._total}  {rate:.1f} steps/s  ETA {left:.0f} s  {_text(values)}", flush=True)
+
+
+class _Rate(ProgressColumn):
+    """Steps per second."""
+
+    def render(self, task: Bar) -> Text:
+        return Text(f"{task.speed:.1f} steps/s" if task.speed else "")
+
+
+class _Bar:
+    """A progress bar in a terminal."""
+
+    def __init__(self, progress: Progress, bar: TaskID) -> None:
+        self._progress, self._bar = progress, bar
+
+    def update(self, step: int, values: Mapping[str, float]) -> None:
+        self._progress.update(self._bar, completed=step, metrics=_text(values))
+
+
+@contextmanager
+def _progress(step: int, total: int) -> Iterator[_Plain | _Bar]:
+    console = Console()
+    if not console.is_terminal:
+        yield _Plain(step, total)
+        return
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[metrics]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield _Bar(progress, progress.add_task("train", total=total, completed=step, metrics=""))
+
+
+def _text(values: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.3g}" for name, value in list(values.items())[:4])
