@@ -19,11 +19,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hardware.robots import JointLimits, Robot
 from robo.core.errors import FaultError, RobotError
+
+if TYPE_CHECKING:
+    from hardware.plant import PlantScene
 
 
 class Lifecycle(StrEnum):
@@ -119,6 +123,15 @@ class Driver(ABC):
         self._lifecycle = Lifecycle.UNCONFIGURED
         self._fault = ""
 
+    @classmethod
+    @abstractmethod
+    def from_uri(cls, robot: Robot, options: Mapping[str, str], scene: PlantScene | None) -> Driver:
+        """A driver from what stands behind the scheme of its URI; see `hardware.drivers.open_driver`.
+
+        Raises:
+            ConfigError: An option that it does not have, or a value that does not fit.
+        """
+
     # ---- what can be asked at any time -------------------------------------
 
     @property
@@ -159,7 +172,10 @@ class Driver(ABC):
         if self._lifecycle is Lifecycle.UNCONFIGURED:
             raise RobotError(f"{self.info.uri} is not connected; call connect() first")
         with _Latch(self):
-            return self._read()
+            state = self._read()
+            if self._lifecycle is not Lifecycle.FAULT and not _finite(state.joint_pos, state.joint_vel):
+                raise RobotError(f"the arm reports NaN or infinity: joint_pos {state.joint_pos}")
+        return state
 
     def send(self, command: JointCommand) -> JointCommand:
         """Send a reference, held to the limits, and return what was really sent.
@@ -177,7 +193,7 @@ class Driver(ABC):
             dof = (self.robot.dof,)
             if pos.shape != dof or vel.shape != dof:
                 raise RobotError(f"command needs {dof} positions and velocities, got {pos.shape} and {vel.shape}")
-            if not (np.isfinite(pos).all() and np.isfinite(vel).all() and np.isfinite(command.time_s)):
+            if not _finite(pos, vel, command.time_s):
                 raise RobotError(f"command holds NaN or infinity: joint_pos {pos}, joint_vel {vel}")
             limits = self.limits
             held = JointCommand(
@@ -278,6 +294,10 @@ class Driver(ABC):
     @abstractmethod
     def _disconnect(self) -> None:
         """Close and leave nothing behind; never raises."""
+
+
+def _finite(*values: np.ndarray | float) -> bool:
+    return all(np.isfinite(value).all() for value in values)
 
 
 class _Latch:
