@@ -1,0 +1,79 @@
+"""Settings of the STL neural predictive controller."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from policies.stl.certificate import CertificateConfig
+from robo.core.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Training of the network."""
+
+    steps: int = 1500
+    """Optimisation steps."""
+    batch: int = 256
+    """States per step."""
+    pool: int = 2048
+    """Instances, each an episode under way with the network's own plans."""
+    learning_rate: float = 1e-3
+    """Adam; falls to a twentieth along a half cosine."""
+    width: int = 256
+    """Units per hidden layer."""
+    depth: int = 3
+    """Hidden layers."""
+    smooth: float = 60.0
+    """Temperature of the smooth robustness [1/m]: error at most log(samples) / smooth."""
+    margin: float = 0.05
+    """Robustness up to which training pushes every part."""
+    restart: float = 0.35
+    """Share of visited states that go back to the start of a fresh episode."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "pool", "learning_rate", "width", "depth", "smooth"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"train.{name} must be positive, not {getattr(self, name)!r}")
+        if self.batch > self.pool:
+            raise ConfigError(f"train.batch ({self.batch}) must not exceed train.pool ({self.pool})")
+        if not 0.0 <= self.restart <= 1.0:
+            raise ConfigError(f"train.restart must lie in [0, 1], not {self.restart!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanConfig:
+    """Planning at run time."""
+
+    network: bool = True
+    """Ask the trained network; off: a freshly initialised one (for comparison)."""
+    refine: bool = True
+    """Repair plans whose robustness is below `margin` by gradient steps."""
+    certify: bool = True
+    """Commit only certified plans; off: whatever is best (for comparison in simulation)."""
+    margin: float = 0.02
+    """Robustness below which a plan is refined [unit of the signals]."""
+    reserve: float = 0.02
+    """Safety robustness planned beyond the stated bounds, so that plans can be certified."""
+    starts: int = 6
+    """Plans refined at once."""
+    iterations: int = 3
+    """Gradient steps per control period; refinement goes on from period to period."""
+    step_rad_s: float = 0.10
+    """Size of a gradient step in a knot's velocity."""
+    spread_rad_s: float = 0.25
+    """Scatter of the starts in a knot's velocity."""
+
+    def __post_init__(self) -> None:
+        for name in ("starts", "iterations", "step_rad_s"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"plan.{name} must be positive, not {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StlConfig:
+    """Everything that configures the policy kind ``stl``."""
+
+    train: TrainConfig = field(default_factory=TrainConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
+    certificate: CertificateConfig = field(default_factory=CertificateConfig)

@@ -1,0 +1,32 @@
+"""The planning network: state and task parameters → velocity knots of the whole remaining episode."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from policies.stl.model import PlanModel
+
+
+class PlanNetwork(nn.Module):
+    """MLP after Meng & Fan (arXiv 2309.05131): an open-loop control sequence, tanh-scaled to the limits.
+
+    Args:
+        model: Gives sizes and velocity limits.
+        width, depth: Hidden layers.
+    """
+
+    def __init__(self, model: PlanModel, width: int, depth: int) -> None:
+        super().__init__()
+        self.knots, self.joints = model.motion.knots, model.task.robot.dof
+        sizes = [model.feature_size] + [width] * depth
+        layers: list[nn.Module] = []
+        for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+            layers += [nn.Linear(n_in, n_out), nn.ReLU()]
+        self.body = nn.Sequential(*layers, nn.Linear(width, self.knots * self.joints))
+        self.register_buffer("velocity_rad_s", model.velocity_rad_s.clone(), persistent=False)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(B, F) → velocity knots (B, K, J) [rad/s]."""
+        raw = self.body(features).reshape(-1, self.knots, self.joints)
+        return torch.tanh(raw) * self.velocity_rad_s
