@@ -151,8 +151,9 @@ def _explain(run: Run, learner: Learner, step: int, saved: int, error: NonFinite
     write_state(folder, step, learner)
     good = f"the last good checkpoint is step {saved}" if saved else "there is no checkpoint before it"
     return NonFiniteError(
-        f"training stopped at step {step + 1}: {error}; the state and generators that led to it are in {shown(folder)}, "
-        f"{good}; start anew with gentler settings: robo-train {shown(run.path / 'config.yaml')} --KEY VALUE"
+        f"training stopped at step {step + 1}: {error}; the state and generators that led to it are in "
+        f"{shown(folder)}, {good}; start anew with gentler settings: "
+        f"robo-train {shown(run.path / 'config.yaml')} --KEY VALUE"
     )
 
 
