@@ -1,0 +1,242 @@
+"""Pictures of a scene: colour, depth and segmentation, without a screen.
+
+MuJoCo chooses its OpenGL library when it is imported; here it is chosen when the first picture
+is taken, so a process that takes none needs no OpenGL, and one that cannot take any says why.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from functools import cache
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from robo.core.errors import ConfigError, RenderError, UnknownNameError, nearest
+
+_MODULES = {"egl": "mujoco.egl", "osmesa": "mujoco.osmesa", "glfw": "mujoco.glfw", "glx": "mujoco.glfw"}
+_OFF = ("disable", "disabled", "off", "false", "0")
+_MEND = (
+    "install one with `apt-get install libegl1 libgl1-mesa-dri` (EGL) or `apt-get install libosmesa6` (OSMesa); "
+    "`robo-info` shows what works"
+)
+
+# Run in a process of its own: a broken OpenGL library may end the process instead of raising.
+_PROBE = """
+import mujoco, numpy, {module} as gl
+model = mujoco.MjModel.from_xml_string(
+    '<mujoco><worldbody><light pos="0 0 3"/><geom size=".5" rgba="1 0 0 1"/></worldbody></mujoco>')
+data = mujoco.MjData(model)
+mujoco.mj_forward(model, data)
+context = gl.GLContext(32, 32)
+context.make_current()
+render = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
+mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, render)
+scene, camera = mujoco.MjvScene(model, 100), mujoco.MjvCamera()
+mujoco.mjv_defaultFreeCamera(model, camera)
+mujoco.mjv_updateScene(model, data, mujoco.MjvOption(), None, camera, mujoco.mjtCatBit.mjCAT_ALL, scene)
+pixels, box = numpy.zeros((32, 32, 3), numpy.uint8), mujoco.MjrRect(0, 0, 32, 32)
+mujoco.mjr_render(box, scene, render)
+mujoco.mjr_readPixels(pixels, None, box, render)
+raise SystemExit(0 if pixels[16, 16, 0] > pixels[0, 0, 0] + 20 else "the picture is empty")
+"""
+
+
+@cache
+def probe(name: str) -> str:
+    """Try an OpenGL library (``"egl"``, ``"osmesa"``, ``"glfw"``): an empty text if it draws, else why not."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _PROBE.format(module=_MODULES[name])],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={k: v for k, v in os.environ.items() if k not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")},
+        )
+    except subprocess.TimeoutExpired:
+        return "does not answer within 60 s"
+    if done.returncode == 0:
+        return ""
+    lines = done.stderr.strip().splitlines()
+    return lines[-1] if lines else f"ended with code {done.returncode}"
+
+
+@cache
+def backend() -> str:
+    """The OpenGL library pictures are taken with: that of ``MUJOCO_GL`` if set, else the first of EGL, OSMesa that draws.
+
+    Raises:
+        RenderError: ``MUJOCO_GL`` names none that exists or switches rendering off, or none works; says how to mend it.
+    """
+    wanted = os.environ.get("MUJOCO_GL", "").lower().strip()
+    if wanted in _OFF:
+        raise RenderError(f"MUJOCO_GL={wanted} switches rendering off; unset it to take pictures")
+    if wanted and wanted not in _MODULES:
+        raise RenderError(f"MUJOCO_GL={wanted} is no renderer: {nearest(wanted, _MODULES)}")
+    if wanted:
+        return wanted
+    failures = []
+    for name in ("egl", "osmesa"):
+        failure = probe(name)
+        if not failure:
+            return name
+        failures.append(f"{name}: {failure}")
+    raise RenderError(f"no renderer works ({'; '.join(failures)}); {_MEND}")
+
+
+def frame_size(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width of pictures from one number for both, or the two [pixels].
+
+    Raises:
+        ConfigError: Not between 1 and 4096.
+    """
+    try:
+        height, width = (size, size) if np.ndim(size) == 0 else size  # type: ignore[misc]
+        fits = all(1 <= int(n) <= 4096 and int(n) == n for n in (height, width))
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise ConfigError(f"a picture's size is (height, width) in 1 .. 4096 pixels, not {size!r}")
+    return int(height), int(width)
+
+
+class Renderer:
+    """Takes pictures of one model in one OpenGL context; use it from one thread and close it.
+
+    Args:
+        model: MuJoCo model.
+        size: Height and width, or one number for both [pixels].
+        pretty: With shadows and smooth edges, for people. Off for observations: in
+            software that makes them some hundred times faster.
+
+    Raises:
+        RenderError: No renderer works; says how to mend it.
+    """
+
+    def __init__(self, model: mujoco.MjModel, size: int | tuple[int, int] = 96, *, pretty: bool = False) -> None:
+        self.model, self.size, self.pretty = model, frame_size(size), pretty
+        self._context: Any = None
+        self._gl: Any = None
+        height, width = self.size
+        self._scene = mujoco.MjvScene(model, maxgeom=2 * (model.ngeom + model.nsite) + 100)
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = pretty
+        self._option = mujoco.MjvOption()
+        # Sites are marks (regions): seen, but without a surface that depth or segmentation could mean.
+        self._solid = mujoco.MjvOption()
+        self._solid.sitegroup[:] = 0
+        self._box = mujoco.MjrRect(0, 0, width, height)
+        self._cameras: dict[str, mujoco.MjvCamera] = {}
+        name = backend()
+        try:
+            module = __import__(_MODULES[name], fromlist=["GLContext"])
+            self._gl = module.GLContext(width, height)
+            self._gl.make_current()
+            self._context = self._make_context()
+        except (ImportError, AttributeError, OSError, RuntimeError, mujoco.FatalError) as error:
+            self.close()
+            raise RenderError(f"renderer {name} does not start ({' '.join(str(error).split())}); {_MEND}") from error
+
+    def _make_context(self) -> Any:
+        """Context with this renderer's size and quality; both are read from the model, which is put back."""
+        size, quality = self.model.vis.global_, self.model.vis.quality
+        before = size.offheight, size.offwidth, quality.shadowsize, quality.offsamples
+        size.offheight, size.offwidth = self.size
+        if not self.pretty:
+            quality.shadowsize = quality.offsamples = 0
+        try:
+            context = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        finally:
+            size.offheight, size.offwidth, quality.shadowsize, quality.offsamples = before
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, context)
+        context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
+        return context
+
+    def camera(self, name: str) -> mujoco.MjvCamera:
+        """A camera of the model by name.
+
+        Raises:
+            UnknownNameError: No such camera; names the nearest one.
+        """
+        if name not in self._cameras:
+            index = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_CAMERA, name)
+            if index < 0:
+                raise UnknownNameError("camera", name, [self.model.camera(i).name for i in range(self.model.ncam)])
+            camera = mujoco.MjvCamera()
+            camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, index
+            self._cameras[name] = camera
+        return self._cameras[name]
+
+    def rgb(self, data: mujoco.MjData, camera: str | mujoco.MjvCamera) -> np.ndarray:
+        """Colour picture (H, W, 3) uint8, top row first. `data` needs up-to-date positions (``mj_forward``).
+
+        Raises:
+            UnknownNameError: No such camera.
+            RenderError: The renderer is closed.
+        """
+        self._draw(data, camera, self._option, segment=False)
+        return self._colours()
+
+    def depth(self, data: mujoco.MjData, camera: str | mujoco.MjvCamera) -> np.ndarray:
+        """Depth picture (H, W) float32 [m]: distance along the camera's axis; 0 where nothing is. Errors as `rgb`."""
+        self._draw(data, camera, self._solid, segment=True)
+        raw = np.empty(self.size, np.float32)
+        mujoco.mjr_readPixels(None, raw, self._box, self._context)
+        extent = self.model.stat.extent
+        near, far = self.model.vis.map.znear * extent, self.model.vis.map.zfar * extent
+        # Reversed z: 1 at the near plane, 0 at the far one, hyperbolic in between.
+        z = raw[::-1].astype(np.float64)
+        metres = near * far / (near + z * (far - near))
+        return np.where(z > 0.0, metres, 0.0).astype(np.float32)
+
+    def seg(self, data: mujoco.MjData, camera: str | mujoco.MjvCamera) -> np.ndarray:
+        """Which geom is where: (H, W) int32 index of the geom in the model, -1 where there is none. Errors as `rgb`."""
+        self._draw(data, camera, self._solid, segment=True)
+        code = self._colours().astype(np.int32)
+        code = code[..., 0] + (code[..., 1] << 8) + (code[..., 2] << 16)
+        index = np.full(self._scene.ngeom + 1, -1, np.int32)
+        for geom in self._scene.geoms[: self._scene.ngeom]:
+            if geom.segid >= 0 and geom.objtype == mujoco.mjtObj.mjOBJ_GEOM:
+                index[geom.segid + 1] = geom.objid
+        return index[code]
+
+    def _colours(self) -> np.ndarray:
+        height, width = self.size
+        pixels = np.empty((height, width, 3), np.uint8)
+        mujoco.mjr_readPixels(pixels, None, self._box, self._context)
+        return pixels[::-1].copy()  # OpenGL's first row is the lowest
+
+    def _draw(
+        self, data: mujoco.MjData, camera: str | mujoco.MjvCamera, option: mujoco.MjvOption, segment: bool
+    ) -> None:
+        if self._context is None:
+            raise RenderError("this renderer is closed; make a new one")
+        if isinstance(camera, str):
+            camera = self.camera(camera)
+        scene = self._scene
+        scene.flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = scene.flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = segment
+        mujoco.mjv_updateScene(self.model, data, option, None, camera, mujoco.mjtCatBit.mjCAT_ALL, scene)
+        self._gl.make_current()
+        mujoco.mjr_render(self._box, scene, self._context)
+
+    def close(self) -> None:
+        """Free everything; safe to call twice."""
+        # Freeing needs this renderer's own context to be the current one: else it would delete
+        # buffers of the same numbers in whichever context is, and spoil that renderer's pictures.
+        gl, context, self._gl, self._context = self._gl, self._context, None, None
+        if context is not None:
+            gl.make_current()
+            context.free()
+        if gl is not None:
+            gl.free()
+
+    def __enter__(self) -> Renderer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()

@@ -1,0 +1,126 @@
+"""A task's world as a MuJoCo model: arm, floor and light, plus what the task builds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import mujoco
+import numpy as np
+
+from robo.core.errors import TaskError, UnknownNameError
+from tasks.task import Camera, Task
+
+FLOOR = "floor"
+_FLOOR_BIT = 4
+"""Collision bit of the floor; the parts of an arm that may not touch it carry it too (`hardware.robots.panda_mjcf`)."""
+
+
+def compose(task: Task) -> mujoco.MjSpec:
+    """Arm, floor, light, the task's own bodies and its cameras, uncompiled.
+
+    Args:
+        task: Any task.
+
+    Raises:
+        TaskError: A camera is mounted on a body that does not exist.
+    """
+    spec = task.robot.mjcf()
+    spec.modelname = task.name
+    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET  # a blown-up state must not pass for a fresh one
+    spec.stat.extent, spec.stat.center = 1.5, [0.3, 0.0, 0.4]
+    spec.visual.map.znear, spec.visual.map.zfar = 0.01, 20.0
+    spec.visual.headlight.ambient = [0.35, 0.35, 0.35]
+    spec.visual.headlight.diffuse = [0.35, 0.35, 0.35]
+    spec.visual.headlight.specular = [0.1, 0.1, 0.1]
+    spec.worldbody.add_light(
+        name="sun",
+        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+        pos=[0.8, -1.0, 3.0],
+        dir=[-0.25, 0.35, -0.9],
+        diffuse=[0.6, 0.6, 0.6],
+        specular=[0.25, 0.25, 0.25],
+        castshadow=True,
+    )
+    spec.worldbody.add_geom(
+        name=FLOOR,
+        type=mujoco.mjtGeom.mjGEOM_PLANE,
+        size=[3, 3, 0.1],
+        rgba=[0.50, 0.54, 0.58, 1],
+        contype=_FLOOR_BIT,
+        conaffinity=1,
+    )
+    task.build(spec)
+    for camera in task.cameras:
+        body = spec.worldbody if camera.body is None else spec.body(camera.body)
+        if body is None:
+            names = [b.name for b in spec.bodies]
+            raise TaskError(f"camera {camera.name!r}: {UnknownNameError('body', str(camera.body), names)}")
+        body.add_camera(name=camera.name, pos=camera.position, quat=look_at(camera), fovy=camera.fovy_deg)
+    return spec
+
+
+def look_at(camera: Camera) -> np.ndarray:
+    """Orientation (4,) wxyz of a camera in its parent's frame: it looks along its -z, picture upright.
+
+    Upright means that the parent's z axis points up in the picture; its x axis where the camera looks along z.
+    """
+    forward = np.subtract(camera.target, camera.position)
+    length = np.linalg.norm(forward)
+    if length < 1e-9:
+        raise TaskError(f"camera {camera.name!r} looks at the place where it is; give it another target")
+    back = -forward / length
+    up = np.array([0.0, 0.0, 1.0]) if abs(back[2]) < 0.999 else np.array([1.0, 0.0, 0.0])
+    right = np.cross(up, back)
+    right /= np.linalg.norm(right)
+    quat = np.empty(4)
+    mujoco.mju_mat2Quat(quat, np.stack([right, np.cross(back, right), back], axis=1).ravel())
+    return quat
+
+
+class Scene:
+    """A compiled scene and where its parts are.
+
+    Attributes:
+        task: The task it shows.
+        model: MuJoCo model; a scene owns its model, changes stay within it.
+        qpos, dof: Indices of the arm's joints in ``data.qpos`` and ``data.qvel``, (J,).
+        pos_ctrl, vel_ctrl: Indices of the servos' references in ``data.ctrl``, (J,) each.
+        is_arm: Which geoms belong to the arm, (ngeom,) bool.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        try:
+            self.model = compose(task).compile()
+        except ValueError as error:  # MuJoCo's compiler: a task's `build` made something impossible
+            raise TaskError(f"task {task.name}: its scene does not compile: {' '.join(str(error).split())}") from error
+        model, joints = self.model, task.robot.joints
+        self.qpos = np.array([model.joint(name).qposadr[0] for name in joints])
+        self.dof = np.array([model.joint(name).dofadr[0] for name in joints])
+        self.pos_ctrl = np.array([model.actuator(f"{name}_pos").id for name in joints])
+        self.vel_ctrl = np.array([model.actuator(f"{name}_vel").id for name in joints])
+        self.is_arm = model.body_rootid[model.geom_bodyid] == model.body("link0").id
+        self._mocap = {
+            model.body(i).name: int(model.body_mocapid[i]) for i in range(model.nbody) if model.body_mocapid[i] >= 0
+        }
+
+    def place(self, data: mujoco.MjData, poses: Mapping[str, np.ndarray]) -> None:
+        """Put mocap bodies at positions (3,) [m], by body name.
+
+        Raises:
+            TaskError: A name is no mocap body of the scene.
+        """
+        for name, position in poses.items():
+            if name not in self._mocap:
+                raise TaskError(f"task {self.task.name}: {UnknownNameError('mocap body', name, self._mocap)}")
+            data.mocap_pos[self._mocap[name]] = position
+
+    def touching(self, data: mujoco.MjData) -> list[str]:
+        """Pairs of geoms in contact (overlap > 0) of which one belongs to the arm, as ``"a|b"``, sorted names."""
+        contact = data.contact
+        pairs = contact.geom[contact.dist < 0.0]
+        pairs = pairs[self.is_arm[pairs].any(axis=1)]
+        return sorted({"|".join(sorted((self._name(a), self._name(b)))) for a, b in pairs})
+
+    def _name(self, geom: int) -> str:
+        return self.model.geom(geom).name or f"{self.model.body(self.model.geom_bodyid[geom]).name}#{geom}"
