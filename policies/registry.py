@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from policies.learner import PolicyKind
+from policies.stl import stl_kind
 from robo.core.registry import Registry
 
 POLICIES: Registry[PolicyKind] = Registry("policy")
+POLICIES.register("stl", stl_kind)

@@ -12,6 +12,7 @@ from types import ModuleType
 
 from robo.core.errors import RoboError, TaskError, UnknownNameError
 from robo.core.registry import Registry
+from tasks.reach_avoid import ReachAvoid
 from tasks.task import Task
 
 TASKS: Registry[Task] = Registry("task")
@@ -103,3 +104,6 @@ def _task_of(module: ModuleType, path: Path) -> Task:
     if not isinstance(chosen, Task):
         raise TaskError(f"task file {path}: TASK must be a Task, not {type(chosen).__name__}")
     return chosen
+
+
+TASKS.register("reach_avoid", ReachAvoid)

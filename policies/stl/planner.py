@@ -1,0 +1,258 @@
+"""The STL predictive controller at run time: network, refinement, certificate, backup."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from policies.policy import Policy, PolicyInfo
+from policies.stl.certificate import Certificate, Verdict
+from policies.stl.config import StlConfig
+from policies.stl.model import PlanModel, Trace
+from policies.stl.network import PlanNetwork
+from robo.core.errors import NonFiniteError, RunError
+from robo.core.protocols import ActionChunk, Controller, Obs
+from tasks.task import Task
+
+Tensor = torch.Tensor
+CERTIFIED_AT_ONCE = 3
+"""Plans offered to the certificate per period, best first."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan of the whole remaining episode.
+
+    Attributes:
+        tick: Control tick of sample 0.
+        q, v: Joint reference at ticks, (N + 1, J).
+        rho: Hard robustness of executed prefix and prediction, at its worst.
+        maker: Who made it.
+    """
+
+    tick: int
+    q: Tensor
+    v: Tensor
+    rho: float
+    maker: Controller
+
+
+class StlPolicy(Policy):
+    """Receding-horizon planner; one `act` per control tick.
+
+    Every tick: the network's plan and the plan of before are compared by hard robustness of
+    the whole specification over executed prefix and prediction; below the margin, gradient
+    steps refine several starts at once; the best plan that the certificate accepts is
+    committed up to its switch with braking behind it. If none is accepted, the stored
+    certified plan goes on; its end is at rest in the safe set.
+    """
+
+    def __init__(self, task: Task, config: StlConfig, network: PlanNetwork, model: PlanModel) -> None:
+        self.task, self.config, self.network, self.model = task, config, network, model
+        self.certificate = Certificate(task, model.motion, config.certificate)
+        j = task.robot.dof
+        self.info = PolicyInfo(
+            task=task.name,
+            observation={"joint_pos": (j,), "joint_vel": (j,), "time_s": (1,), **task.observation},
+            joints=j,
+            ctrl_dt_s=task.ctrl_dt_s,
+        )
+
+    # ---- Policy ----------------------------------------------------------------
+
+    def reset(self, obs: Obs, seed: int = 0) -> None:
+        """See `Policy`."""
+        start = np.asarray(obs["joint_pos"], float)[None]
+        self._chunk = ActionChunk(
+            start_s=0.0,
+            dt_s=self.task.ctrl_dt_s,
+            joint_pos=start,
+            joint_vel=np.zeros_like(start),
+            tail=0,
+            controller="backup",
+        )
+        self._plan: Plan | None = None
+        self._prefix = {name: torch.zeros(1, self.task.steps + 1) for name in self.task.signals}
+        self._random = torch.Generator(device=self.model.device).manual_seed(seed)
+
+    @torch.no_grad()
+    def act(self, obs: Obs) -> ActionChunk:
+        """See `Policy`."""
+        began = time.perf_counter()
+        dt = self.task.ctrl_dt_s
+        tick = round(float(obs["time_s"][0]) / dt) + 1
+        self._remember(obs, tick - 1)
+        if tick >= self.task.steps:
+            return self._go_on(tick, began, Verdict(0, float("nan")))
+
+        q, v = self._chunk.at(tick * dt)
+        seen = {k: self._tensor(obs[k])[None] for k in self.task.observation}
+        start = self._tensor(q)[None], self._tensor(v)[None]
+        plans = self._candidates(start, tick, seen)
+        if self.config.plan.refine and max(p.rho for p in plans) < self.config.plan.margin:
+            plans += self._refine(start, tick, seen, plans)
+        plans.sort(key=lambda p: p.rho, reverse=True)
+        verdict = Verdict(0, float("nan"))
+        for plan in plans[:CERTIFIED_AT_ONCE]:
+            # Sample 0 is the reference in force to the last bit; float32 stays inside the planner.
+            plan_v = plan.v.double().numpy().copy()
+            plan_v[0] = v
+            plan_q = self.model.motion.integrate(q, plan_v)
+            if self.config.plan.certify:
+                verdict = self.certificate.check(plan_q, plan_v, obs, lead_s=dt)
+            else:
+                verdict = Verdict(len(plan_q) - 1, float("nan"))
+            if verdict.switch:
+                return self._commit(plan, plan_q, plan_v, verdict, began)
+        self._plan = plans[0]
+        return self._go_on(tick, began, verdict)
+
+    # ---- planning ----------------------------------------------------------------
+
+    def _tensor(self, value: np.ndarray) -> Tensor:
+        return torch.as_tensor(np.asarray(value), dtype=torch.float32, device=self.model.device)
+
+    def _remember(self, obs: Obs, tick: int) -> None:
+        """Signals of an observation into the executed prefix, error bounds subtracted."""
+        if tick > self.task.steps:
+            return
+        q, v = np.asarray(obs["joint_pos"], float), np.asarray(obs["joint_vel"], float)
+        state = {"joint_pos": q[None], "joint_vel": v[None], "points": self.task.kinematics.points(q[None])}
+        state |= self.task.forecast(obs, np.zeros(1))
+        for name, value in self.task.measure(state, obs).items():
+            if not np.isfinite(value[0]):
+                raise NonFiniteError(f"signal {name} of the observation is {value[0]}; check the sensors")
+            self._prefix[name][0, tick] = float(value[0]) - self.task.signals[name].error_bound
+
+    def _trace(self, q: Tensor, v: Tensor, tick: int, seen: Mapping[str, Tensor]) -> Trace:
+        """Executed prefix and worst-case prediction of plans (B, N + 1, J)."""
+        batch = len(q)
+        obs = {k: x.expand(batch, *x.shape[1:]) for k, x in seen.items()}
+        predicted = self.model.predict(q, v, obs, lead_s=self.task.ctrl_dt_s)
+        return {
+            k: torch.cat([self._prefix[k][:, :tick].expand(batch, -1).to(x), x], dim=1) for k, x in predicted.items()
+        }
+
+    def _plans(self, q: Tensor, v: Tensor, tick: int, seen: Mapping[str, Tensor], makers: list[Controller]) -> list[Plan]:
+        rho = self.model.rho(self._trace(q, v, tick, seen)).tolist()
+        return [Plan(tick, q[i], v[i], rho[i], makers[i]) for i in range(len(rho)) if np.isfinite(rho[i])]
+
+    def _candidates(self, start: tuple[Tensor, Tensor], tick: int, seen: Mapping[str, Tensor]) -> list[Plan]:
+        """The plan of before, shifted, and the network's."""
+        q, v = start
+        n = self.task.steps - tick
+        at = torch.tensor([tick], device=self.model.device)
+        features = self.model.features(q, v, at, seen, self.model.progress(self._prefix, at))
+        knots = self.network(features)
+        plan_v = self.model.motion.rollout(q, v, knots)[1][:, : n + 1]
+        makers: list[Controller] = ["policy"]
+        if self._plan is not None:
+            # Where the backup has led away from the plan, come back to its velocities over a knot interval.
+            before = self._plan.v[tick - self._plan.tick :][None]
+            before = before + self._tensor(self.model.motion.hat[: n + 1, :1]) * (v - before[:, 0])[:, None]
+            plan_v = torch.cat([before, plan_v])
+            makers.insert(0, self._plan.maker)
+        plan_v = plan_v.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0) if not plan_v.isfinite().all() else plan_v
+        plan_q = self.model.motion.integrate(q.expand(len(plan_v), -1), plan_v)
+        return self._plans(plan_q, plan_v, tick, seen, makers)
+
+    def _refine(
+        self, start: tuple[Tensor, Tensor], tick: int, seen: Mapping[str, Tensor], plans: list[Plan]
+    ) -> list[Plan]:
+        """Gradient steps on knots added to the plans, from several scattered starts, warm-started every tick."""
+        cfg, motion = self.config.plan, self.model.motion
+        q, v = start
+        n = self.task.steps - tick
+        base = torch.stack([plans[i % len(plans)].v for i in range(cfg.starts)])
+        hat = self._tensor(motion.hat[: n + 1, 1:])
+        knots = torch.randn(cfg.starts, motion.knots, base.shape[-1], generator=self._random) * cfg.spread_rad_s
+        knots[: len(plans)] = 0.0
+        first = torch.zeros_like(knots)
+        second = torch.zeros_like(knots)
+        limit = self.model.velocity_rad_s
+        for i in range(cfg.iterations):
+            with torch.enable_grad():
+                knots.requires_grad_(True)
+                plan_v = torch.cat([v[None].expand(cfg.starts, 1, -1), (base + hat @ knots)[:, 1:]], dim=1)
+                plan_v = torch.maximum(torch.minimum(plan_v, limit), -limit)
+                plan_q = motion.integrate(q.expand(cfg.starts, -1), plan_v)
+                parts = self.model.part_rhos(
+                    self._trace(plan_q, plan_v, tick, seen), smooth=self.config.train.smooth
+                )
+                loss = torch.relu(self.config.train.margin - parts).sum()
+                (gradient,) = torch.autograd.grad(loss, knots)
+            knots = knots.detach()
+            # Adam (Kingma & Ba 2015) by hand: three fused lines instead of an optimiser object per tick.
+            first = 0.9 * first + 0.1 * gradient
+            second = 0.99 * second + 0.01 * gradient**2
+            scale = cfg.step_rad_s * (1 - 0.99 ** (i + 1)) ** 0.5 / (1 - 0.9 ** (i + 1))
+            knots = knots - scale * first / (second.sqrt() + 1e-8)
+        plan_v = torch.cat([v[None].expand(cfg.starts, 1, -1), (base + hat @ knots)[:, 1:]], dim=1)
+        plan_v = torch.maximum(torch.minimum(plan_v, limit), -limit)
+        plan_q = motion.integrate(q.expand(cfg.starts, -1), plan_v)
+        return self._plans(plan_q, plan_v, tick, seen, ["refinement"] * cfg.starts)
+
+    # ---- committing ----------------------------------------------------------------
+
+    def _commit(self, plan: Plan, q: np.ndarray, v: np.ndarray, verdict: Verdict, began: float) -> ActionChunk:
+        """The plan up to its switch, then braking."""
+        s = verdict.switch
+        brake_q, brake_v = self.model.motion.brake(q[s], v[s])
+        self._plan = plan
+        self._chunk = ActionChunk(
+            start_s=plan.tick * self.task.ctrl_dt_s,
+            dt_s=self.task.ctrl_dt_s,
+            joint_pos=np.concatenate([q[: s + 1], brake_q[1:]]),
+            joint_vel=np.concatenate([v[: s + 1], brake_v[1:]]),
+            tail=s + 1,
+            controller=plan.maker,
+            info=self._info(plan, verdict, began),
+        )
+        return self._chunk
+
+    def _go_on(self, tick: int, began: float, verdict: Verdict) -> ActionChunk:
+        """The stored chunk from this tick on."""
+        old = self._chunk
+        skip = min(max(round(tick - old.start_s / old.dt_s), 0), len(old.joint_pos) - 1)
+        tail = max(old.tail - skip, 0)
+        self._chunk = ActionChunk(
+            start_s=tick * old.dt_s,
+            dt_s=old.dt_s,
+            joint_pos=old.joint_pos[skip:],
+            joint_vel=old.joint_vel[skip:],
+            tail=tail,
+            controller="backup" if tail == 0 else old.controller,
+            info=self._info(self._plan, verdict, began),
+        )
+        return self._chunk
+
+    def _info(self, plan: Plan | None, verdict: Verdict, began: float) -> dict[str, object]:
+        info: dict[str, object] = {"plan_ms": 1e3 * (time.perf_counter() - began)}
+        info |= {"certified_rho": verdict.rho, "switch": verdict.switch}
+        if plan is not None:
+            info |= {"plan_rho": plan.rho, "plan_joint_pos": plan.q.cpu().numpy()}
+        return info
+
+
+def load(task: Task, config: StlConfig, weights: Mapping[str, torch.Tensor], device: str) -> StlPolicy:
+    """A policy from a network's weights; see `policies.learner.PolicyKind`.
+
+    Raises:
+        RunError: Names or shapes of the weights do not fit, or they are not finite.
+    """
+    model = PlanModel(task, config.plan.reserve, device)
+    torch.manual_seed(0)
+    network = PlanNetwork(model, config.train.width, config.train.depth).to(device)
+    if config.plan.network:
+        try:
+            network.load_state_dict(dict(weights))
+        except RuntimeError as error:
+            raise RunError(f"weights do not fit this task and configuration: {str(error).splitlines()[-1]}") from error
+        for name, value in weights.items():
+            if not torch.isfinite(value).all():
+                raise RunError(f"weights {name} hold NaN or infinity; train again or choose an older checkpoint")
+    return StlPolicy(task, config, network.eval(), model)
