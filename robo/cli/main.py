@@ -25,13 +25,15 @@ class Parser(argparse.ArgumentParser):
         prog: Name of the command.
         description: What it does, in a sentence or two.
         epilog: Examples and notes, printed as they are.
+        add_help: False for a command that explains itself.
     """
 
-    def __init__(self, prog: str, description: str, epilog: str = "") -> None:
+    def __init__(self, prog: str, description: str, epilog: str = "", add_help: bool = True) -> None:
         super().__init__(
             prog=prog,
             description=description,
             epilog=epilog,
+            add_help=add_help,
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )

@@ -1,0 +1,61 @@
+"""Benchmarks behind `robo-bench`: every figure that docs/benchmarks.md states is measured by one of these.
+
+A benchmark is a function of plain keyword arguments with defaults (they become options of the
+command) that returns a `Report`. It checks what it times: pixels, counts, outcomes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from robo.core.errors import UnknownNameError
+
+BENCHES = {
+    "reach_avoid": "robo.bench.reach_avoid:reach_avoid_bench",
+    "render": "robo.bench.render:render_bench",
+    "runtime": "robo.bench.runtime:runtime_bench",
+}
+"""Names → ``module:function``; imported when asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a benchmark measured.
+
+    Attributes:
+        title: What the table shows.
+        rows: One mapping per row, column → text or number; units are in the column names.
+        seeds: Seeds of what was drawn.
+        notes: What must be known to read it (run folder, scheduling, steal time ...).
+    """
+
+    title: str
+    rows: list[dict[str, Any]]
+    seeds: list[int]
+    notes: list[str]
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns, in order of appearance."""
+        return list(dict.fromkeys(column for row in self.rows for column in row))
+
+
+def find(name: str) -> Callable[..., Report]:
+    """The benchmark of a name.
+
+    Raises:
+        UnknownNameError: There is none of that name.
+    """
+    if name not in BENCHES:
+        raise UnknownNameError("benchmark", name, BENCHES)
+    module, _, function = BENCHES[name].partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def options(bench: Callable[..., Report]) -> dict[str, inspect.Parameter]:
+    """The keyword arguments of a benchmark, by name."""
+    return dict(inspect.signature(bench, eval_str=True).parameters)
