@@ -80,6 +80,10 @@ def look_at(camera: Camera) -> np.ndarray:
 class Scene:
     """A compiled scene and where its parts are.
 
+    Args:
+        task: The task it shows.
+        spec: What `compose` made of the task, with other looks; by default as it is.
+
     Attributes:
         task: The task it shows.
         model: MuJoCo model; a scene owns its model, changes stay within it.
@@ -88,10 +92,10 @@ class Scene:
         is_arm: Which geoms belong to the arm, (ngeom,) bool.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, spec: mujoco.MjSpec | None = None) -> None:
         self.task = task
         try:
-            self.model = compose(task).compile()
+            self.model = (spec or compose(task)).compile()
         except ValueError as error:  # MuJoCo's compiler: a task's `build` made something impossible
             raise TaskError(f"task {task.name}: its scene does not compile: {' '.join(str(error).split())}") from error
         model, joints = self.model, task.robot.joints

@@ -48,7 +48,8 @@ class Rollout:
         bodies: Name → (N + 1, 3) positions of the scene's mocap bodies [m].
         signals: Name → (N + 1,) signals of the task, truth.
         predicates: Text → (N + 1,) robustness of each predicate of the specification at each sample.
-        rho: Robustness of the whole specification over the executed trace, at time 0.
+        parts: Text → robustness of each top-level part of the specification over the executed trace, at time 0.
+        rho: Robustness of the whole specification, likewise: the smallest of `parts`.
         rho_low, rho_high: (N + 1,) interval of `rho` known after each sample (online monitor).
         plan_ee: (N, P, 3) tool path predicted when each step was planned [m]; NaN pads shorter ones.
         plan_rho: (N,) robustness the plan predicted; NaN if unknown.
@@ -74,6 +75,7 @@ class Rollout:
     bodies: Mapping[str, np.ndarray]
     signals: Mapping[str, np.ndarray]
     predicates: Mapping[str, np.ndarray]
+    parts: Mapping[str, float]
     rho: float
     rho_low: np.ndarray
     rho_high: np.ndarray

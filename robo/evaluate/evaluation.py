@@ -23,7 +23,7 @@ FIRST_SEED = 1_000_000
 """Evaluation seed 0 is episode seed 1,000,000: training never uses seeds that high, so episodes are unseen."""
 
 Load = Callable[[], tuple[Task, Policy]]
-"""Makes task and policy; a module-level function or `functools.partial` of one, so that worker processes can call it."""
+"""Makes task and policy; a module-level function or a `functools.partial` of one: worker processes call it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,9 +168,7 @@ def evaluate(
         done[rollout.seed] = Episode.of(rollout)
         if on_rollout is not None:
             on_rollout(rollout)
-    return Evaluation(
-        task=task, policy=policy, seed=seed, mismatch=mismatch, episodes=tuple(done[s] for s in seeds)
-    )
+    return Evaluation(task=task, policy=policy, seed=seed, mismatch=mismatch, episodes=tuple(done[s] for s in seeds))
 
 
 def _rollouts(load: Load, seeds: Sequence[int], workers: int, mismatch: float, name: str) -> Iterator[Rollout]:
@@ -203,14 +201,14 @@ class _Runner:
     """Task, policy and environment of one process."""
 
     def __init__(self, load: Load, mismatch: float, name: str) -> None:
-        import sim
+        from sim.env import EnvOptions, make
 
-        self.task, self.policy = load()
+        task, self.policy = load()
         self.name = name
-        self.env = sim.make(self.task, mismatch=mismatch)
+        self.env = make(task, options=EnvOptions.mismatch(mismatch))
 
     def __call__(self, seed: int) -> Rollout:
-        return roll_out(self.task, self.env, self.policy, seed, name=self.name)
+        return roll_out(self.env, self.policy, seed, name=self.name)
 
     def close(self) -> None:
         self.env.close()

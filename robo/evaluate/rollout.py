@@ -4,39 +4,136 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from policies.policy import Policy
-from robo.core.errors import NonFiniteError
+from robo.core.errors import ConfigError
+from robo.core.protocols import ActionChunk, Obs
 from robo.data.rollout import CONTROLLERS, Rollout
 from tasks.task import Task
 
+if TYPE_CHECKING:
+    from sim.env import TaskEnv
 
-def roll_out(task: Task, env: Any, policy: Policy, seed: int, *, name: str = "policy") -> Rollout:
+
+def check_fits(task: Task, policy: Policy) -> None:
+    """Refuse a policy that was trained for another task, robot, rate or observation.
+
+    Raises:
+        ConfigError: Names the first thing that differs.
+    """
+    info, seen = policy.info, dict(task.observation)
+    wanted = {name: tuple(shape) for name, shape in info.observation.items() if name in seen}
+    for what, has, needs in (
+        ("task", task.name, info.task),
+        ("number of joints", task.robot.dof, info.joints),
+        ("control period", task.ctrl_dt_s, info.ctrl_dt_s),
+        ("observation", {name: tuple(seen[name]) for name in wanted}, wanted),
+    ):
+        if has != needs:
+            raise ConfigError(
+                f"the policy was trained with {what} {needs!r}, here it is {has!r}; robo-train trains one"
+            )
+
+
+def roll_out(env: TaskEnv, policy: Policy, seed: int, *, name: str = "policy") -> Rollout:
     """Run one episode and score it on the executed trace.
 
     Args:
-        task: The task.
-        env: Its environment (`sim.make`).
+        env: The environment of the task (`sim.env.make`).
         policy: What acts; called once per control step.
-        seed: Seed of the episode; also that of the policy.
+        seed: Seed of the episode, and of the policy in it.
         name: Name of the policy, for the record.
 
     Raises:
-        RoboError: Policy or environment refuses.
+        RoboError: The policy does not fit the task, or policy or environment refuse.
     """
+    task = env.task
+    check_fits(task, policy)
     obs, info = env.reset(seed=seed)
     policy.reset(obs, seed)
-    trace = _Trace(task, obs, info)
-    for _ in range(task.steps):
+    instance = info["instance"]
+    samples: list[tuple[Obs, Mapping[str, Any]]] = [(obs, info)]
+    chunks: list[ActionChunk] = []
+    plan_ms: list[float] = []
+    done = False
+    while not done:
         began = time.perf_counter()
         chunk = policy.act(obs)
         elapsed_ms = 1e3 * (time.perf_counter() - began)
-        action = np.concatenate([chunk.joint_pos[0], chunk.joint_vel[0]])
-        obs, _, terminated, truncated, info = env.step(action)
-        trace.add(obs, info, chunk, elapsed_ms)
-        if terminated or truncated:
-            break
-    return trace.finish(seed, name)
+        obs, _, terminated, truncated, info = env.step(np.concatenate([chunk.joint_pos[0], chunk.joint_vel[0]]))
+        samples.append((obs, info))
+        chunks.append(chunk)
+        plan_ms.append(float(chunk.info.get("plan_ms", elapsed_ms)))
+        done = terminated or truncated
+    observation = _stack([o for o, _ in samples])
+    signals = _stack([i["signals"] for _, i in samples])
+    dt, at_rest = task.ctrl_dt_s, np.zeros_like(instance["joint_pos"])
+    low, high = _online(task, signals)
+    return Rollout(
+        task=task.name,
+        policy=name,
+        seed=seed,
+        dt_s=dt,
+        joint_pos=observation["joint_pos"],
+        joint_vel=observation["joint_vel"],
+        command_pos=np.stack([instance["joint_pos"], *(c.joint_pos[0] for c in chunks)]),
+        command_vel=np.stack([at_rest, *(c.joint_vel[0] for c in chunks)]),
+        controller=np.array([_controller(c) for c in chunks]),
+        ee_pos=task.kinematics.ee_pos(observation["joint_pos"]),
+        observation=observation,
+        instance=instance,
+        world=_stack([i["world"] for _, i in samples]),
+        bodies=_stack([i["bodies"] for _, i in samples]),
+        signals=signals,
+        predicates=_stack([i["predicates"] for _, i in samples]),
+        parts={str(part): float(part.rho(signals, dt)[0]) for part in task.formula.conjuncts},
+        rho=float(task.formula.rho(signals, dt)[0]),
+        rho_low=low,
+        rho_high=high,
+        plan_ee=_pad([c.info.get("plan_ee") for c in chunks]),
+        plan_rho=np.array([float(c.info.get("plan_rho", np.nan)) for c in chunks]),
+        plan_ms=np.array(plan_ms),
+        violations=describe(info["violations"]),
+        success=task.success(signals),
+    )
+
+
+def describe(violations: Mapping[str, Any]) -> tuple[str, ...]:
+    """The env's count of violations in words, one line each; empty if nothing happened."""
+    contacts = violations["contacts"].items()
+    lines = [f"contact of {pair.replace('|', ' and ')} ({steps} physics steps)" for pair, steps in contacts]
+    for name, text in (("joint_limit", "joint limit"), ("velocity", "joint velocity limit")):
+        if violations[name]:
+            lines.append(f"{text} exceeded ({violations[name]} physics steps)")
+    return tuple(lines)
+
+
+def _controller(chunk: ActionChunk) -> int:
+    # Sample 0 is what the coming step executes; from `tail` on a chunk is backup, whoever made the rest.
+    return CONTROLLERS.index("backup" if chunk.tail == 0 else chunk.controller)
+
+
+def _online(task: Task, signals: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Interval of the final robustness as known after each sample, (N + 1,) each."""
+    samples = len(next(iter(signals.values())))
+    monitor = task.formula.monitor(task.ctrl_dt_s)
+    bounds = [monitor.update({name: float(value[k]) for name, value in signals.items()}) for k in range(samples)]
+    low, high = np.array(bounds, float).T
+    return low, high
+
+
+def _stack(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    return {name: np.stack([np.asarray(row[name]) for row in rows]) for name in rows[0]}
+
+
+def _pad(plans: Sequence[np.ndarray | None]) -> np.ndarray:
+    """Paths (p, 3) of different lengths → (N, P, 3), shorter ones filled with NaN."""
+    length = max((len(p) for p in plans if p is not None), default=0)
+    padded = np.full((len(plans), length, 3), np.nan)
+    for row, plan in zip(padded, plans, strict=True):
+        if plan is not None:
+            row[: len(plan)] = plan
+    return padded

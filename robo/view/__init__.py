@@ -1,0 +1,1 @@
+"""Pictures of rollouts: rerun recordings and their viewer, videos, pictures, reports."""

@@ -1,0 +1,82 @@
+"""A rollout shown again in its scene: poses, pictures with shadows, no physics."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+from robo.core.errors import RunError
+from robo.core.protocols import hermite
+from robo.data.rollout import Rollout
+from sim.scene import FLOOR, Scene, compose
+from tasks.task import Task
+
+SHADOW_SIZE, SAMPLES = 2048, 4
+"""Shadow map [texels] and multisampling of pictures meant for people."""
+
+
+def check_fits(task: Task, rollout: Rollout) -> None:
+    """Refuse a rollout of another task or robot.
+
+    Raises:
+        RunError: It does not fit.
+    """
+    if rollout.task != task.name or rollout.joint_pos.shape[1] != task.robot.dof:
+        raise RunError(
+            f"the rollout is of task {rollout.task!r} with {rollout.joint_pos.shape[1]} joints, "
+            f"the run is of {task.name!r} with {task.robot.dof}; record one with: robo-view RUN --rollout SEED"
+        )
+
+
+class Playback:
+    """Poses a task's scene as a rollout was at any time.
+
+    Args:
+        task: The task of the rollout.
+        rollout: What is shown.
+
+    Attributes:
+        model, data: MuJoCo model and state; `pose` moves the state, nothing else does.
+    """
+
+    def __init__(self, task: Task, rollout: Rollout) -> None:
+        check_fits(task, rollout)
+        self.task, self.rollout = task, rollout
+        self.scene = Scene(task, _dressed(task))
+        self.model = self.scene.model
+        self.data = mujoco.MjData(self.model)
+        self.pose(0.0)
+
+    def pose(self, time_s: float) -> None:
+        """Put arm and bodies where they were; between samples cubic for the arm, linear for the bodies."""
+        k, u = self.sample(time_s)
+        r, nxt = self.rollout, min(k + 1, self.rollout.steps)
+        joints, _ = hermite(r.joint_pos[k], r.joint_vel[k], r.joint_pos[nxt], r.joint_vel[nxt], u, r.dt_s)
+        self.data.qpos[self.scene.qpos] = joints
+        self.scene.place(self.data, {name: (1 - u) * p[k] + u * p[nxt] for name, p in r.bodies.items()})
+        mujoco.mj_fwdPosition(self.model, self.data)
+
+    def sample(self, time_s: float) -> tuple[int, float]:
+        """Last sample at or before a time, and the phase 0..1 to the next."""
+        phase = float(np.clip(time_s / self.rollout.dt_s, 0.0, self.rollout.steps))
+        # Rounding must not make sample 3 out of 0.3 / 0.1.
+        k = min(int(phase + 1e-9), self.rollout.steps)
+        return k, max(phase - k, 0.0)
+
+
+def _dressed(task: Task) -> mujoco.MjSpec:
+    """The task's scene with a light sky and a tiled floor."""
+    spec = compose(task)
+    spec.visual.quality.shadowsize, spec.visual.quality.offsamples = SHADOW_SIZE, SAMPLES
+    sky, floor = spec.add_texture(name="sky"), spec.add_texture(name="tiles")
+    sky.type, sky.builtin = mujoco.mjtTexture.mjTEXTURE_SKYBOX, mujoco.mjtBuiltin.mjBUILTIN_GRADIENT
+    sky.rgb1, sky.rgb2, sky.width, sky.height = [0.93, 0.95, 0.97], [0.70, 0.77, 0.84], 256, 256
+    floor.type, floor.builtin = mujoco.mjtTexture.mjTEXTURE_2D, mujoco.mjtBuiltin.mjBUILTIN_CHECKER
+    floor.rgb1, floor.rgb2, floor.width, floor.height = [0.80, 0.82, 0.84], [0.76, 0.78, 0.80], 256, 256
+    material = spec.add_material(name="tiles", texrepeat=[2, 2], texuniform=True, specular=0.1)
+    textures = [""] * mujoco.mjtTextureRole.mjNTEXROLE
+    textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "tiles"
+    material.textures = textures
+    ground = spec.geom(FLOOR)
+    ground.material, ground.rgba = "tiles", [1.0, 1.0, 1.0, 1.0]
+    return spec
