@@ -67,7 +67,7 @@ class EnvOptions:
         return cls(payload_kg=(0.0, share * RATED_PAYLOAD_KG), mass_scale=scale, kp_scale=scale, kd_scale=scale)
 
 
-class TaskEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
+class TaskEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     """One arm doing one task.
 
     Action: (2 J,) float64, joint positions [rad] then velocities [rad/s] that the reference has at the end of the

@@ -66,7 +66,7 @@ def probe(name: str) -> str:
 
 @cache
 def backend() -> str:
-    """The OpenGL library pictures are taken with: that of ``MUJOCO_GL`` if set, else the first of EGL, OSMesa that draws.
+    """The OpenGL library pictures are taken with: that of ``MUJOCO_GL`` if set, else EGL, else OSMesa.
 
     Raises:
         RenderError: ``MUJOCO_GL`` names none that exists or switches rendering off, or none works; says how to mend it.
@@ -93,14 +93,10 @@ def frame_size(size: int | tuple[int, int]) -> tuple[int, int]:
     Raises:
         ConfigError: Not between 1 and 4096.
     """
-    try:
-        height, width = (size, size) if np.ndim(size) == 0 else size  # type: ignore[misc]
-        fits = all(1 <= int(n) <= 4096 and int(n) == n for n in (height, width))
-    except (TypeError, ValueError):
-        fits = False
-    if not fits:
+    pair = (size, size) if isinstance(size, int) else tuple(size)
+    if len(pair) != 2 or not all(isinstance(n, int) and 1 <= n <= 4096 for n in pair):
         raise ConfigError(f"a picture's size is (height, width) in 1 .. 4096 pixels, not {size!r}")
-    return int(height), int(width)
+    return pair
 
 
 class Renderer:

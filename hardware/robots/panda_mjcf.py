@@ -13,6 +13,8 @@ Sources of the numbers:
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
 from typing import Any
 
 import mujoco
@@ -20,6 +22,7 @@ import numpy as np
 
 from hardware.robots.panda import FLANGE_M, HAND_YAW_RAD
 from hardware.robots.robot import Robot
+from robo.core.errors import MissingDependencyError, RobotError, UnknownNameError
 
 TIMESTEP_S = 0.002
 
@@ -139,47 +142,238 @@ def _quat(rotation: np.ndarray) -> np.ndarray:
     return quat
 
 
-def _looks(spec: mujoco.MjSpec, links: list[Any]) -> None:
-    """Shells, rings, hand and fingers: seen, but neither heavy nor solid."""
-    white, grey, black = (
-        spec.add_material(name=name, rgba=[*rgb, 1.0], specular=specular, shininess=0.6, reflectance=0.0)
-        for name, rgb, specular in (
-            ("shell", (0.93, 0.94, 0.95), 0.5),
-            ("metal", (0.62, 0.64, 0.67), 0.5),
-            ("dark", (0.11, 0.12, 0.13), 0.3),
-        )
-    )
-    names = {"w": white.name, "g": grey.name, "k": black.name}
-    shapes = {
-        "capsule": mujoco.mjtGeom.mjGEOM_CAPSULE,
-        "cylinder": mujoco.mjtGeom.mjGEOM_CYLINDER,
-        "box": mujoco.mjtGeom.mjGEOM_BOX,
-    }
-    for link, shape, colour, a, b, size in _LOOKS:
-        geom = dict(type=shapes[shape], material=names[colour], group=VISUAL_GROUP, contype=0, conaffinity=0, mass=0)
-        if shape == "box":
-            geom |= dict(pos=a, size=b)
-        else:
-            geom |= dict(fromto=[*a, *b], size=[size, 0, 0])
-        links[link].add_geom(**geom)
+_SHELL, _METAL, _DARK = "shell", "metal", "dark"
 
 
-# link (8 is the hand), shape, colour, segment from - to in the link's frame and radius [m]; boxes: centre, half sizes
-_LOOKS: tuple[tuple[int, str, str, tuple, tuple, float | None], ...] = (
-    (0, "cylinder", "w", (0.0, 0.0, 0.0), (0.0, 0.0, 0.14), 0.075),
-    (0, "box", "w", (-0.075, 0.0, 0.045), (0.06, 0.07, 0.045), None),
-    (1, "capsule", "w", (0.0, 0.0, -0.19), (0.0, 0.0, -0.02), 0.055),
-    (2, "capsule", "w", (0.0, 0.0, -0.06), (0.0, 0.0, 0.06), 0.055),
-    (2, "capsule", "w", (0.0, 0.0, 0.0), (0.0, -0.17, 0.0), 0.055),
-    (3, "capsule", "w", (0.0, 0.0, -0.13), (0.0, 0.0, -0.05), 0.055),
-    (3, "capsule", "w", (0.0, 0.0, -0.05), (0.0825, 0.0, 0.0), 0.05),
-    (4, "capsule", "w", (0.0, 0.0, -0.055), (0.0, 0.0, 0.055), 0.055),
-    (4, "capsule", "w", (0.0, 0.0, 0.0), (-0.0825, 0.09, 0.0), 0.05),
-    (5, "capsule", "w", (0.0, 0.0, -0.27), (0.0, 0.0, -0.19), 0.055),
-    (5, "capsule", "w", (0.0, 0.08, -0.18), (0.0, 0.08, -0.04), 0.03),
-    (6, "capsule", "w", (0.0, 0.0, -0.05), (0.0, 0.0, 0.01), 0.05),
-    (7, "cylinder", "g", (0.0, 0.0, 0.05), (0.0, 0.0, 0.107), 0.04),
-    (8, "box", "w", (0.0, 0.0, 0.033), (0.02, 0.1, 0.033), None),
-    (8, "box", "k", (0.0, 0.012, 0.085), (0.01, 0.011, 0.027), None),
-    (8, "box", "k", (0.0, -0.012, 0.085), (0.01, 0.011, 0.027), None),
+def _capsule(link: int, start: tuple, end: tuple, radius_m: float, colour: str = _SHELL) -> tuple:
+    return link, mujoco.mjtGeom.mjGEOM_CAPSULE, colour, dict(fromto=[*start, *end], size=[radius_m, 0, 0])
+
+
+def _cylinder(link: int, start: tuple, end: tuple, radius_m: float, colour: str = _SHELL) -> tuple:
+    return link, mujoco.mjtGeom.mjGEOM_CYLINDER, colour, dict(fromto=[*start, *end], size=[radius_m, 0, 0])
+
+
+def _box(link: int, centre: tuple, half: tuple, colour: str = _SHELL) -> tuple:
+    return link, mujoco.mjtGeom.mjGEOM_BOX, colour, dict(pos=centre, size=half)
+
+
+def _ellipsoid(link: int, centre: tuple, half: tuple, colour: str = _SHELL) -> tuple:
+    return link, mujoco.mjtGeom.mjGEOM_ELLIPSOID, colour, dict(pos=centre, size=half)
+
+
+_HAND = 8
+# Sizes measured off the outside of the arm [m], in the frames of the links. Every joint: a straight
+# half of a housing on either side, a dark seam between them, and a bend to the next one.
+_LOOKS = (
+    _box(0, (-0.042, 0.0, 0.008), (0.112, 0.094, 0.008), _METAL),
+    _ellipsoid(0, (-0.032, 0.0, 0.012), (0.100, 0.078, 0.105)),
+    _cylinder(0, (0.0, 0.0, 0.01), (0.0, 0.0, 0.137), 0.057),
+    _box(0, (-0.1, 0.0, 0.035), (0.034, 0.05, 0.022), _DARK),
+    _cylinder(1, (0.0, 0.0, -0.198), (0.0, 0.0, -0.188), 0.056, _DARK),
+    _cylinder(1, (0.0, 0.0, -0.19), (0.0, 0.0, -0.09), 0.055),
+    _capsule(1, (0.0, 0.0, -0.1), (0.0, -0.06, -0.02), 0.0545),
+    _capsule(1, (0.0, -0.035, 0.0), (0.0, -0.074, 0.0), 0.055),
+    _cylinder(1, (0.0, -0.05, 0.0), (0.0, -0.004, 0.0), 0.055),
+    _cylinder(1, (0.0, -0.005, 0.0), (0.0, 0.005, 0.0), 0.056, _DARK),
+    _cylinder(2, (0.0, 0.0, 0.004), (0.0, 0.0, 0.05), 0.055),
+    _capsule(2, (0.0, 0.0, 0.035), (0.0, 0.0, 0.074), 0.055),
+    _capsule(2, (0.0, -0.1, 0.0), (0.0, -0.02, 0.06), 0.0545),
+    _cylinder(2, (0.0, -0.191, 0.0), (0.0, -0.09, 0.0), 0.055),
+    _cylinder(2, (0.0, -0.199, 0.0), (0.0, -0.189, 0.0), 0.056, _DARK),
+    _cylinder(3, (0.0, 0.0, -0.119), (0.0, 0.0, -0.07), 0.055),
+    _capsule(3, (0.0, 0.0, -0.075), (0.075, 0.05, -0.004), 0.051),
+    _capsule(3, (0.0825, 0.035, 0.0), (0.0825, 0.057, 0.0), 0.0545),
+    _cylinder(3, (0.0825, 0.004, 0.0), (0.0825, 0.05, 0.0), 0.0545),
+    _cylinder(4, (0.0, 0.0, -0.005), (0.0, 0.0, 0.005), 0.0558, _DARK),
+    _cylinder(4, (0.0, 0.0, 0.004), (0.0, 0.0, 0.05), 0.0545),
+    _capsule(4, (0.0, 0.0, 0.035), (0.0, 0.0, 0.057), 0.0545),
+    _capsule(4, (-0.005, 0.005, 0.05), (-0.0825, 0.08, 0.0), 0.051),
+    _cylinder(4, (-0.0825, 0.07, 0.0), (-0.0825, 0.121, 0.0), 0.0545),
+    _cylinder(4, (-0.0825, 0.12, 0.0), (-0.0825, 0.130, 0.0), 0.0558, _DARK),
+    _cylinder(5, (0.0, 0.0, -0.256), (0.0, 0.0, -0.2), 0.0545),
+    _capsule(5, (0.0, 0.0, -0.2), (0.0, 0.048, -0.17), 0.047),
+    _capsule(5, (0.0, 0.06, -0.165), (0.0, 0.084, -0.05), 0.031),
+    _cylinder(5, (0.0, 0.02, 0.0), (0.0, 0.08, 0.0), 0.049),
+    _capsule(5, (0.0, 0.07, 0.0), (0.0, 0.082, 0.0), 0.049),
+    _cylinder(6, (0.0, 0.0, -0.021), (0.0, 0.0, -0.011), 0.0502, _DARK),
+    _cylinder(6, (0.0, 0.0, -0.012), (0.0, 0.0, 0.03), 0.048),
+    _capsule(6, (0.0, 0.0, 0.0), (0.0, 0.0, 0.012), 0.044),
+    _capsule(6, (0.02, 0.0, 0.01), (0.088, 0.0, 0.0), 0.041),
+    _cylinder(6, (0.088, -0.05, 0.0), (0.088, 0.04, 0.0), 0.046),
+    _capsule(6, (0.088, 0.0, 0.0), (0.088, 0.037, 0.0), 0.0455),
+    _cylinder(7, (0.0, 0.0, 0.048), (0.0, 0.0, 0.058), 0.0472, _DARK),
+    _cylinder(7, (0.0, 0.0, 0.057), (0.0, 0.0, 0.101), 0.044),
+    _capsule(7, (0.02, 0.02, 0.086), (0.058, 0.058, 0.086), 0.018),
+    _cylinder(7, (0.0, 0.0, 0.1), (0.0, 0.0, 0.112), 0.033, _METAL),
+    _capsule(_HAND, (0.0, -0.078, 0.022), (0.0, 0.078, 0.022), 0.0215),
+    _box(_HAND, (0.0, 0.0, 0.041), (0.021, 0.1, 0.02)),
+    _box(_HAND, (0.0, 0.0, 0.0625), (0.016, 0.096, 0.0035), _DARK),
+    _box(_HAND, (0.0, 0.0175, 0.075), (0.0105, 0.0075, 0.014), _METAL),
+    _box(_HAND, (0.0, -0.0175, 0.075), (0.0105, 0.0075, 0.014), _METAL),
+    _box(_HAND, (0.0, 0.0076, 0.1), (0.009, 0.0072, 0.0125), _DARK),
+    _box(_HAND, (0.0, -0.0076, 0.1), (0.009, 0.0072, 0.0125), _DARK),
 )
+
+
+def _looks(spec: mujoco.MjSpec, links: list[Any]) -> None:
+    """Shells, seams, hand and fingers: seen, but neither heavy nor solid."""
+    for name, rgb, specular in (
+        (_SHELL, (0.93, 0.94, 0.95), 0.4),
+        (_METAL, (0.55, 0.57, 0.60), 0.5),
+        (_DARK, (0.10, 0.11, 0.12), 0.3),
+    ):
+        spec.add_material(name=name, rgba=[*rgb, 1.0], specular=specular, shininess=0.6, reflectance=0.0)
+    for link, shape, colour, form in _LOOKS:
+        links[link].add_geom(type=shape, material=colour, group=VISUAL_GROUP, contype=0, conaffinity=0, mass=0, **form)
+
+
+# ---- the detailed model ---------------------------------------------------------
+
+
+def load_visual(robot: Robot, source: str | Path) -> mujoco.MjSpec:
+    """The arm of `build` in the shells of a detailed model: for pictures that people look at.
+
+    Kinematics, masses, collision capsules and servos stay those of `build`; only looks are taken over.
+
+    Args:
+        robot: The Panda.
+        source: Path of an MJCF (or URDF) file with bodies ``link0`` .. ``link7``, ``hand`` (also ``panda_link0`` ..)
+            in the maker's frames, or a name in the `robot_descriptions` package, such as ``panda_mj_description``,
+            which is downloaded on first use.
+
+    Raises:
+        UnknownNameError: No such file and no such name.
+        MissingDependencyError: The model cannot be had: package not installed, or no network and no copy kept.
+        RobotError: The file is no model of this arm.
+    """
+    path = _source_path(str(source))
+    mend = "give the path of another MJCF file, or leave it out for the model from primitives"
+    try:
+        detailed = mujoco.MjSpec.from_file(str(path))
+        model = detailed.compile()
+    except ValueError as error:
+        raise RobotError(f"{path} is no MuJoCo model ({' '.join(str(error).split())}); {mend}") from error
+    spec = build(robot)
+    own = spec.copy().compile()
+    data, own_data = mujoco.MjData(model), mujoco.MjData(own)
+    # At qpos0 all joints of both models are at zero (fingers: closed).
+    mujoco.mj_kinematics(model, data)
+    mujoco.mj_kinematics(own, own_data)
+    wanted = [f"link{i}" for i in range(robot.dof + 1)] + ["hand"]
+    found = {name: body.id for body in detailed.bodies if (name := body.name.removeprefix(f"{robot.name}_")) in wanted}
+    for name in wanted:
+        if name not in found:
+            raise RobotError(f"{path} has no body {name!r}; {mend}")
+        if (
+            np.abs(_relative(data, found["link0"], found[name]) - _relative(own_data, 1, own.body(name).id)).max()
+            > 1e-3
+        ):
+            raise RobotError(f"{path} is no {robot.name}: its {name!r} sits elsewhere; {mend}")
+    for geom in [g for g in spec.geoms if g.group == VISUAL_GROUP]:
+        spec.delete(geom)
+    looks = _Looks(spec, detailed, path)
+    for body in detailed.bodies:
+        carrier = _carrier(model, body.id, set(found.values()))
+        if carrier is not None:
+            target = spec.body(next(name for name, i in found.items() if i == carrier))
+            looks.move(body, target, _relative(data, carrier, body.id))
+    if not looks.moved:
+        raise RobotError(f"{path} has no geoms that are only seen (contype = conaffinity = 0); {mend}")
+    return spec
+
+
+def _source_path(source: str) -> Path:
+    if Path(source).is_file():
+        return Path(source).resolve()
+    try:
+        names = importlib.import_module("robot_descriptions._descriptions").DESCRIPTIONS
+        git = importlib.import_module("git")
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{source!r} is no file, and names of models need a package: pip install robot_descriptions"
+        ) from error
+    if source not in names:
+        panda = [name for name in names if "panda" in name]
+        raise UnknownNameError("robot description (nor is it a file)", source, panda)
+    try:
+        description = importlib.import_module(f"robot_descriptions.{source}")
+    except (git.exc.GitError, OSError) as error:
+        raise MissingDependencyError(
+            f"{source} is not kept here and cannot be downloaded ({type(error).__name__}); "
+            "connect to the network once, or give the path of an MJCF file"
+        ) from error
+    return Path(description.MJCF_PATH if hasattr(description, "MJCF_PATH") else description.URDF_PATH)
+
+
+def _relative(data: mujoco.MjData, parent: int, child: int) -> np.ndarray:
+    """Pose (4, 4) of a body in the frame of another."""
+    poses = []
+    for body in (parent, child):
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = data.xmat[body].reshape(3, 3), data.xpos[body]
+        poses.append(pose)
+    return np.linalg.solve(poses[0], poses[1])
+
+
+def _carrier(model: mujoco.MjModel, body: int, links: set[int]) -> int | None:
+    """The nearest of some links that a body hangs on; None if there is none."""
+    while body != 0:
+        if body in links:
+            return body
+        body = int(model.body_parentid[body])
+    return None
+
+
+class _Looks:
+    """Takes visual geoms, with their meshes and materials, from one spec over to another."""
+
+    def __init__(self, spec: mujoco.MjSpec, detailed: mujoco.MjSpec, path: Path) -> None:
+        self.spec, self.moved = spec, 0
+        self._folder = path.parent / detailed.meshdir
+        self._meshes = {mesh.name or Path(mesh.file).stem: mesh for mesh in detailed.meshes}
+        self._materials = {material.name: material for material in detailed.materials}
+        self._have: set[str] = set()
+
+    def move(self, body: Any, target: Any, pose: np.ndarray) -> None:
+        """Copy what is only seen of a body to another whose frame it has a pose (4, 4) in."""
+        for geom in body.geoms:
+            if geom.contype or geom.conaffinity:
+                continue
+            mesh = geom.type == mujoco.mjtGeom.mjGEOM_MESH
+            quat = np.empty(4)
+            mujoco.mju_mulQuat(quat, _quat(pose[:3, :3]), np.asarray(geom.quat))
+            target.add_geom(
+                type=geom.type,
+                pos=pose[:3, :3] @ geom.pos + pose[:3, 3],
+                quat=quat,
+                size=[0, 0, 0] if mesh else geom.size,
+                meshname=self._mesh(geom.meshname) if mesh else "",
+                material=self._material(geom.material),
+                rgba=geom.rgba,
+                group=VISUAL_GROUP,
+                contype=0,
+                conaffinity=0,
+                mass=0,
+            )
+            self.moved += 1
+
+    def _mesh(self, name: str) -> str:
+        new = f"visual/{name}"
+        if new not in self._have:
+            mesh = self._meshes[name]
+            file = str((self._folder / mesh.file).resolve())
+            self.spec.add_mesh(name=new, file=file, scale=mesh.scale, refpos=mesh.refpos, refquat=mesh.refquat)
+            self._have.add(new)
+        return new
+
+    def _material(self, name: str) -> str:
+        if not name:
+            return ""
+        new = f"visual/{name}"
+        if new not in self._have:
+            m = self._materials[name]
+            self.spec.add_material(
+                name=new, rgba=m.rgba, specular=m.specular, shininess=m.shininess, reflectance=m.reflectance
+            )
+            self._have.add(new)
+        return new
