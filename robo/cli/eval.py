@@ -1,0 +1,138 @@
+"""robo-eval: run a trained policy in physics and score what was executed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from robo.cli.main import Parser, run_command
+from robo.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_EPILOG = """\
+Every episode is a task instance the training never saw: episode i has seed 1,000,000 + SEED + i. The
+same seeds give the same result whatever the number of workers, planning times apart: workers
+share the cores, so leave --workers at 1 where planning times matter.
+
+What is reported, over executed traces (the truth of the simulator):
+  satisfied            the specification's exact robustness is above 0
+  success              the task's own measure of success
+  safety violations    episodes with a contact, or a joint or velocity limit exceeded, in any physics step
+  backup, refinement   share of control steps they made
+  planning time        of one step [ms]
+Rates come with 95 % Wilson intervals. The result is kept in RUN/eval.json.
+
+examples:
+  robo-eval runs/reach_avoid/last --episodes 100 --json out.json
+  robo-eval runs/reach_avoid/last --episodes 200 --workers 2 --mismatch 0.1"""
+
+
+@run_command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Evaluate a run; prints a table."""
+    parser = Parser("robo-eval", "Run a trained policy in physics and score what was executed.", _EPILOG)
+    parser.add_argument("run", metavar="RUN", help="a run folder, such as runs/reach_avoid/last")
+    parser.add_argument("--episodes", type=int, default=100, metavar="N", help="how many (default: 100)")
+    parser.add_argument("--seed", type=int, default=0, metavar="SEED", help="first seed (default: 0)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
+    parser.add_argument("--json", metavar="FILE", help="write the result there too")
+    parser.add_argument(
+        "--mismatch", type=float, default=0.0, metavar="X", help="masses and servo gains off by up to X (0.1: ±10 %%)"
+    )
+    parser.add_argument(
+        "--record", type=int, default=0, metavar="N", help="keep the first N rollouts in RUN/recordings"
+    )
+    args = parser.parse_args(argv)
+    _at_least(1, episodes=args.episodes, workers=args.workers)
+    _at_least(0, seed=args.seed, record=args.record)
+
+    from functools import partial
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from robo.core.files import room_for, write_json
+    from robo.data.rollout import Rollout
+    from robo.evaluate.evaluation import FIRST_SEED, evaluate
+    from robo.evaluate.loading import load_run
+    from robo.evaluate.progress import progress
+    from robo.train.loop import shown
+    from robo.train.run import Run
+
+    run = Run.open(args.run)
+    satisfied = done = 0
+    with progress("episodes", args.episodes) as advance:
+
+        def on_rollout(rollout: Rollout) -> None:
+            nonlocal satisfied, done
+            satisfied, done = satisfied + rollout.satisfied, done + 1
+            if rollout.seed - FIRST_SEED - args.seed < args.record:
+                rollout.save(run.path / "recordings" / f"rollout-{rollout.seed}.npz")
+            advance(f"{100 * satisfied / done:.0f} % satisfied")
+
+        result = evaluate(
+            partial(load_run, run.path),
+            episodes=args.episodes,
+            seed=args.seed,
+            workers=args.workers,
+            mismatch=args.mismatch,
+            policy=run.config.policy,
+            on_rollout=on_rollout,
+        )
+    record = result.record()
+    write_json(run.path / "eval.json", record)
+    written = [shown(run.path / "eval.json")]
+    if args.json:
+        out = Path(args.json)
+        with room_for(out):
+            try:
+                out.parent.mkdir(parents=True, exist_ok=True)
+                write_json(out, record)
+            except (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+                raise ConfigError(
+                    f"cannot write --json {out}: {error.strerror}; the result is in {written[0]}"
+                ) from error
+        written.append(str(out))
+    Console().print(_table(record))
+    print(f"written to {' and '.join(written)}")
+    return 0
+
+
+def _at_least(least: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < least:
+            raise ConfigError(f"--{name} must be {least} or more, not {value}; see robo-eval --help")
+
+
+def _table(record: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    title = f"{record['task']}, policy {record['policy']}: {record['episodes']} episodes from seed {record['seed']}"
+    if record["mismatch"]:
+        title += f", masses and gains ±{100 * record['mismatch']:g} %"
+    table = Table(title=title, title_justify="left")
+    table.add_column("executed")
+    table.add_column("value", justify="right")
+    table.add_column("95 % interval", justify="right")
+
+    def percent(x: float) -> str:
+        return f"{100 * x:.1f} %"
+
+    for name in ("satisfied", "success"):
+        low, high = record[f"{name}_ci95"]
+        table.add_row(name, percent(record[name]), f"{percent(low)} .. {percent(high)}")
+    low, high = record["safety_violation_rate_ci95"]
+    table.add_row("safety violations", f"{record['safety_violations']} episodes", f"{percent(low)} .. {percent(high)}")
+    table.add_row("robustness, mean", f"{record['rho_mean']:+.4f}")
+    table.add_row("robustness, worst", f"{record['rho_min']:+.4f}")
+    table.add_row("steps by the backup", percent(record["backup_fraction"]))
+    table.add_row("steps by the refinement", percent(record["refinement_fraction"]))
+    table.add_row("planning time, p50", f"{record['plan_ms_p50']:.1f} ms")
+    table.add_row("planning time, p99", f"{record['plan_ms_p99']:.1f} ms")
+    return table
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
