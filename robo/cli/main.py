@@ -7,7 +7,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from robo.core.errors import ConfigError, RoboError
 from robo.core.files import FULL, full_disk_error
@@ -15,7 +15,11 @@ from robo.core.files import FULL, full_disk_error
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells use it."""
 
-Main = Callable[[Sequence[str] | None], int | None]
+
+class Command(Protocol):
+    """A console script: takes arguments (None: those of the process), returns its exit code."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
 
 
 class Parser(argparse.ArgumentParser):
@@ -47,7 +51,7 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; see {self.prog} --help")
 
 
-def run_command(main: Main) -> Callable[[Sequence[str] | None], int]:
+def run_command(main: Callable[[Sequence[str] | None], int | None]) -> Command:
     """Make a console script of a function that takes the arguments (None: those of the process).
 
     A `RoboError` and a full disk become one line on stderr and exit code 2, Ctrl-C exit code

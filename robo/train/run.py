@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from policies.learner import Learner
 from policies.policy import Policy
 from robo.core.errors import RoboError, RunError, nearest
-from robo.core.files import read_json, read_tensors, room_for, sync_folder, write_json, write_tensors, write_text
+from robo.core.files import FULL, read_json, read_tensors, room_for, sync_folder, write_json, write_tensors, write_text
 from robo.train.config import Config, build, read_config
 from tasks.registry import is_task_file, load_task
 from tasks.task import Task
@@ -95,12 +95,13 @@ class Run:
         parent = Path(root) / (config.name or task.name)
         draft = parent / f".new-{os.getpid()}"
         with room_for(draft):
+            shutil.rmtree(draft, ignore_errors=True)  # of a killed process that had this one's number
             try:
                 draft.mkdir(parents=True)
-            except PermissionError as error:
-                raise RunError(
-                    f"cannot make a run folder in {parent}: {error.strerror}; choose another --runs"
-                ) from error
+            except OSError as error:
+                if error.errno in FULL:
+                    raise
+                raise RunError(f"cannot make a run in {parent}: {error.strerror}; choose another --runs") from error
             try:
                 if is_task_file(config.task):
                     write_text(draft / TASK_FILE, Path(config.task).expanduser().read_text())
@@ -158,8 +159,12 @@ class Run:
         """
         return self._task
 
-    def policy(self, device: str = "cpu") -> Policy:
+    def policy(self, device: str = "cpu", settings: Any = None) -> Policy:
         """The trained policy, with the weights of the latest checkpoint.
+
+        Args:
+            device: Where it computes.
+            settings: The policy kind's config to use instead of the run's own, for comparisons.
 
         Raises:
             RunError: There is no checkpoint yet, or it is half-written or corrupt.
@@ -167,7 +172,8 @@ class Run:
         checkpoint = self.latest()
         if checkpoint is None:
             raise RunError(f"{self.path} has no checkpoint yet; robo-train --resume {self.path} goes on with it")
-        return self.config.kind.load(self.task(), self.config.settings, checkpoint.weights(device), device)
+        settings = self.config.settings if settings is None else settings
+        return self.config.kind.load(self.task(), settings, checkpoint.weights(device), device)
 
     # ---- status ----------------------------------------------------------------
 
@@ -203,8 +209,11 @@ class Run:
             RoboError: No room on the disk; what was saved before is untouched.
         """
         final = self._checkpoints / f"{step:08d}"
+        if (latest := self.latest()) and latest.step == step:
+            return final
         draft = self._checkpoints / f".new-{os.getpid()}"
         with room_for(draft):
+            shutil.rmtree(draft, ignore_errors=True)
             try:
                 draft.mkdir(parents=True)
                 write_state(draft, step, learner)

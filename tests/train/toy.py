@@ -5,6 +5,7 @@ Run as a script it is robo-train with this kind registered: ``python toy.py TARG
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Mapping
@@ -62,7 +63,7 @@ class ToyLearner(Learner):
         sizes = (4, *config.train.widths, 1)
         self.params = {
             f"{name}{i}": torch.randn(shape, generator=self.generator).requires_grad_()
-            for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False))
+            for i, (a, b) in enumerate(itertools.pairwise(sizes))
             for name, shape in (("w", (a, b)), ("b", (b,)))
         }
         self.optimizer = torch.optim.Adam(list(self.params.values()), lr=config.train.rate)
