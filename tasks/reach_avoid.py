@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import mujoco
 
 REGION_RADIUS_M = 0.08
+HOLD_S = 1.0
+"""How long B is to be held."""
 POST_RADIUS_M, POST_HEIGHT_M = 0.05, 0.40
 BALL_RADIUS_M = 0.08
 MOVER_RADIUS_M = 0.07
@@ -306,10 +308,13 @@ class ReachAvoid(Task):
         return xp.amin(gap - radii[i] - radii[j], axis=0)
 
     def success(self, trace: Arrays) -> bool:
-        """A was reached before a stay in B at the end, and nothing was touched on the way."""
+        """A was visited, at any time, then B held for a second, and nothing was touched on the way."""
         in_a, in_b = trace["at_a_m"] > 0, trace["at_b_m"] > 0
         touched = min(trace[k].min() for k in ("clearance_m", "self_clearance_m", "mover_clearance_m")) <= 0
-        return bool(in_a.any() and in_b[int(np.argmax(in_a)) :].any() and in_b[-1] and not touched)
+        hold = round(HOLD_S / self.ctrl_dt_s) + 1
+        after = in_b[int(np.argmax(in_a)) :] if in_a.any() else in_b[:0]
+        held = len(after) >= hold and np.lib.stride_tricks.sliding_window_view(after, hold).all(-1).any()
+        return bool(held and not touched)
 
 
 def _quintic(u: np.ndarray) -> np.ndarray:

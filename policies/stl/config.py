@@ -24,7 +24,7 @@ class TrainConfig:
     """Units per hidden layer."""
     depth: int = 3
     """Hidden layers."""
-    smooth: float = 60.0
+    smooth: float = 150.0
     """Temperature of the smooth robustness [1/m]: error at most log(samples) / smooth."""
     margin: float = 0.05
     """Robustness up to which training pushes every part."""
@@ -59,8 +59,12 @@ class PlanConfig:
     """Plans refined at once."""
     iterations: int = 3
     """Gradient steps per control period; refinement goes on from period to period."""
-    step_rad_s: float = 0.10
-    """Size of a gradient step in a knot's velocity."""
+    smooth: float = 300.0
+    """Temperature of the smooth robustness that refinement climbs."""
+    aim: float = 0.04
+    """Robustness that refinement tries to reach in every part."""
+    step_rad_s: float = 0.3
+    """Largest change of a knot's velocity per step."""
     spread_rad_s: float = 0.25
     """Scatter of the starts in a knot's velocity."""
 

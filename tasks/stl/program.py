@@ -19,7 +19,7 @@ from tasks.stl.syntax import (
     Formula,
     Iff,
     Implies,
-    Interval,
+    TimeInterval,
     Not,
     Or,
     Predicate,
@@ -144,7 +144,7 @@ class _Lowering:
             return self.add(Chain(largest, left, right, lo, hi, past))
         raise TypeError(f"not a formula: {type(formula).__name__}")
 
-    def steps(self, formula: Formula, interval: Interval) -> tuple[Steps, Steps]:
+    def steps(self, formula: Formula, interval: TimeInterval) -> tuple[Steps, Steps]:
         def whole(time_s: float) -> Steps:
             if time_s == math.inf:
                 return math.inf

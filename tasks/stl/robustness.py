@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,29 +63,42 @@ def bounds_at_start(
     leaves = _leaves(made, rows, batch)
     device = leaves[0].device
     count = torch.as_tensor(known, device=device).reshape(-1, 1)
+    if len(count) not in (1, batch):
+        raise SpecError(f"known has {len(count)} entries, expected one, or one for each of {batch} traces")
     low, high = [], []
-    for (_, first, last), leaf in zip(made.leaves(), leaves, strict=True):
+    for (_, first, last), leaf in zip(made.leaves(), leaves, strict=False):
         seen = torch.arange(first, last + 1, device=device) < count
         low.append(torch.where(seen, leaf, -math.inf))
         high.append(torch.where(seen, leaf, math.inf))
     # Every leaf enters monotonically, so the two ends are the robustness of two traces.
-    both = [torch.cat((a, b)) for a, b in zip(low, high, strict=True)]
+    both = [torch.cat(ends) for ends in zip(low, high, strict=True)]
     result = _exact(made, both)[:, 0]
-    return result[: len(result) // 2], result[len(result) // 2 :]
+    return result[:batch], result[batch:]
 
 
 def _rows(formula: Formula, signals: Mapping[str, Any]) -> tuple[dict[str, Tensor], int, int]:
     """The signals used as float tensors (batch or 1, time), the batch and the number of samples."""
     if not formula.signals:
         raise SpecError(f"formula {str(formula)!r} uses no signal, so the shape of its robustness is unknown")
-    rows = {}
-    for name in formula.signals:
-        if name in signals:
-            tensor = torch.as_tensor(signals[name])
-            tensor = tensor if tensor.is_floating_point() else tensor.to(torch.get_default_dtype())
-            rows[name] = tensor if tensor.ndim != 1 else tensor[None]
+    rows = {name: _tensor(signals[name]) for name in formula.signals if name in signals}
     batch, samples = check_shapes(formula, {name: tuple(tensor.shape) for name, tensor in rows.items()})
+    tensors = list(rows.values())
+    if any(tensor.dtype != tensors[0].dtype or tensor.device != tensors[0].device for tensor in tensors):
+        # Numbers from numpy join the tensors: on their device, in the wider of the dtypes.
+        dtype = functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
+        device = next((t.device for t in signals.values() if isinstance(t, Tensor)), torch.device("cpu"))
+        rows = {name: tensor.to(device, dtype) for name, tensor in rows.items()}
     return rows, batch, samples
+
+
+def _tensor(signal: Any) -> Tensor:
+    """A signal as a float32 or float64 tensor (batch or 1, time)."""
+    tensor = signal if isinstance(signal, Tensor) else torch.from_numpy(np.array(signal))
+    if not tensor.is_floating_point():
+        tensor = tensor.to(torch.get_default_dtype())
+    if tensor.dtype not in (torch.float32, torch.float64):
+        raise SpecError(f"signals are {tensor.dtype}; robustness needs float32 or float64")
+    return tensor[None] if tensor.ndim == 1 else tensor
 
 
 def _leaves(made: Plan, rows: Mapping[str, Tensor], batch: int) -> list[Tensor]:
@@ -95,14 +109,12 @@ def _leaves(made: Plan, rows: Mapping[str, Tensor], batch: int) -> list[Tensor]:
         cut = {n: rows[n] if whole else rows[n][:, first : last + 1] for n in leaf.predicate.signals}
         value = margin(leaf.predicate, cut, LIBRARY, leaf.negated)
         leaves.append(value if value.shape[0] == batch else value.expand(batch, -1))
-    return leaves
+    # A formula such as `x > 0 or true` reads nothing, but still has a batch, a dtype and a device.
+    return leaves or [next(iter(rows.values())).new_zeros(batch, 0)]
 
 
 def _evaluate(made: Plan, rows: Mapping[str, Tensor], batch: int, smooth: float | None) -> Tensor:
     leaves = _leaves(made, rows, batch)
-    if not leaves:
-        like = next(iter(rows.values()))
-        leaves = [like.new_zeros(batch, 0)]
     if smooth is None:
         return _exact(made, leaves)
     if not (math.isfinite(smooth) and smooth > 0):
@@ -116,7 +128,13 @@ def _evaluate(made: Plan, rows: Mapping[str, Tensor], batch: int, smooth: float 
 def _exact(made: Plan, leaves: Sequence[Tensor]) -> Tensor:
     if torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves):
         return _Exact.apply(made, *leaves)  # type: ignore[return-value]
-    return made.run(_Values(leaves))
+    return _own(made.run(_Values(leaves)), leaves)
+
+
+def _own(value: Tensor, leaves: Sequence[Tensor]) -> Tensor:
+    """The value in memory of its own: what callers do to a result must not reach their signals."""
+    storage = value.untyped_storage().data_ptr()
+    return value.clone() if any(leaf.untyped_storage().data_ptr() == storage for leaf in leaves) else value
 
 
 class _Values(Algebra[Tensor]):
@@ -203,7 +221,7 @@ class _Exact(torch.autograd.Function):
         value, column = made.run(algebra)
         ctx.save_for_backward(column)
         ctx.widths = [leaf.shape[1] for leaf in leaves]
-        return value if value.data_ptr() != leaves[0].data_ptr() else value.clone()
+        return _own(value, leaves)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -220,48 +238,185 @@ _FAR = 1e30
 """Stands for infinity in smooth sums: a finite number keeps gradients free of NaN."""
 
 
+def _floor(dtype: torch.dtype) -> float:
+    """Exponents below this change no sum in that precision; cut off, they cannot make denormals, which are slow."""
+    return -40.0 if dtype == torch.float32 else -300.0
+
+
 def _smooth(made: Plan, leaves: Sequence[Tensor], temperature: float) -> Tensor:
-    algebra = _Smooth([leaf * temperature for leaf in leaves])
-    result = made.run(algebra)
-    if algebra.filled:
-        result = torch.where(result.abs() < 0.1 * _FAR, result, result.sign() * math.inf)
-    return result / temperature
+    if torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves):
+        return _SmoothFunction.apply(made, temperature, *leaves)  # type: ignore[return-value]
+    algebra = _Smooth(leaves, temperature, record=False)
+    return algebra.result(made.run(algebra))
 
 
-class _Smooth(_Values):
-    """Log-sum-exp for max and its mirror for min, on values already multiplied by the temperature."""
+class _SmoothFunction(torch.autograd.Function):
+    """Smooth robustness as one function with a tape of its own: a handful of array operations each way."""
 
-    filled = False
+    @staticmethod
+    def forward(ctx: Any, made: Plan, temperature: float, *leaves: Tensor) -> Tensor:
+        ctx.algebra = _Smooth(leaves, temperature, record=True)
+        ctx.root = made.run(ctx.algebra)
+        return ctx.algebra.result(ctx.root)
 
-    def fill(self, top: bool, count: int) -> Tensor:
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return (None, None, *ctx.algebra.backward(ctx.root, grad))
+
+
+class _Traced:
+    """Values (n, batch), time first so that windows are whole rows; and the gradient that flows back to them."""
+
+    __slots__ = ("_gradient", "parent", "start", "value")
+
+    def __init__(self, value: Tensor, parent: _Traced | None = None, start: int = 0) -> None:
+        self.value, self.parent, self.start = value, parent, start
+        self._gradient: Tensor | None = None
+
+    def gradient(self) -> Tensor:
+        """The sum of what has flowed back so far; a cut shares its parent's."""
+        if self.parent is not None:
+            return self.parent.gradient()[self.start : self.start + self.value.shape[0]]
+        if self._gradient is None:
+            self._gradient = torch.zeros_like(self.value)
+        return self._gradient
+
+
+class _Smooth(Algebra[_Traced]):
+    """Log-sum-exp for max and its mirror for min, on values multiplied by the temperature.
+
+    The factor goes in at the leaves and out at the root, so gradients need none.
+    """
+
+    def __init__(self, leaves: Sequence[Tensor], temperature: float, record: bool) -> None:
+        like = leaves[0]
+        self.batch, self.floor, self.temperature = like.shape[0], _floor(like.dtype), temperature
+        self.like = like
+        self.leaves: list[_Traced] = []
+        for leaf in leaves:
+            value = leaf.new_empty(leaf.shape[1], self.batch)
+            self.leaves.append(_Traced(torch.mul(leaf.detach().t(), temperature, out=value)))
+        self.order = iter(self.leaves)
+        self.tape: list[Callable[[], None]] | None = [] if record else None
+        self.filled = False
+
+    def result(self, root: _Traced) -> Tensor:
+        value = root.value
+        if self.filled:
+            value = torch.where(value.abs() < 0.1 * _FAR, value, value.sign() * math.inf)
+        return (value / self.temperature).t()
+
+    def backward(self, root: _Traced, grad: Tensor) -> list[Tensor]:
+        if self.tape is None:
+            raise RuntimeError("the gradient of smooth robustness was asked for twice")
+        root.gradient().add_(grad.t())
+        for step in reversed(self.tape):
+            step()
+        self.tape = None
+        return [leaf.gradient().t() for leaf in self.leaves]
+
+    def leaf(self, leaf: Leaf, first: int, last: int) -> _Traced:
+        return next(self.order)
+
+    def fill(self, top: bool, count: int) -> _Traced:
         self.filled = True
-        return self.like.new_full((self.like.shape[0], count), _FAR if top else -_FAR)
+        return _Traced(self.like.new_full((count, self.batch), _FAR if top else -_FAR))
 
-    def pick(self, x: Tensor, y: Tensor, largest: bool) -> Tensor:
-        return torch.logaddexp(x, y) if largest else -torch.logaddexp(-x, -y)
+    def cut(self, x: _Traced, start: int, stop: int) -> _Traced:
+        if start == 0 and stop == x.value.shape[0]:
+            return x
+        return _Traced(x.value[start:stop], x, start)
 
-    def reduce(self, x: Tensor, largest: bool) -> Tensor:
-        return x.logsumexp(1, keepdim=True) if largest else -(-x).logsumexp(1, keepdim=True)
+    def join(self, pieces: Sequence[_Traced]) -> _Traced:
+        y = _Traced(torch.cat([piece.value for piece in pieces]))
+        if self.tape is not None:
 
-    def window(self, x: Tensor, width: int, largest: bool) -> Tensor:
+            def back() -> None:
+                parts = y.gradient().split([piece.value.shape[0] for piece in pieces])
+                for piece, part in zip(pieces, parts, strict=True):
+                    piece.gradient().add_(part)
+
+            self.tape.append(back)
+        return y
+
+    def flip(self, x: _Traced) -> _Traced:
+        y = _Traced(x.value.flip(0))
+        if self.tape is not None:
+            self.tape.append(lambda: _discard(x.gradient().add_(y.gradient().flip(0))))
+        return y
+
+    def pick(self, x: _Traced, y: _Traced, largest: bool) -> _Traced:
+        a, b = x.value, y.value
+        z = _Traced(torch.logaddexp(a, b) if largest else torch.logaddexp(-a, -b).neg_())
+        if self.tape is not None:
+            share = (a - b if largest else b - a).clamp_(self.floor, -self.floor).sigmoid_()
+
+            def back() -> None:
+                grad = z.gradient()
+                to_x = share * grad
+                x.gradient().add_(to_x)
+                y.gradient().add_(grad).sub_(to_x)
+
+            self.tape.append(back)
+        return z
+
+    def reduce(self, x: _Traced, largest: bool) -> _Traced:
+        value, share = self._log_sum_exp(x.value, largest)
+        y = _Traced(value[None])
+        if self.tape is not None:
+            self.tape.append(lambda: _discard(x.gradient().addcmul_(share, y.gradient())))
+        return y
+
+    def window(self, x: _Traced, width: int, largest: bool) -> _Traced:
         if width == 1:
             return x
-        x = x if largest else -x
-        result = x.unfold(1, width, 1).logsumexp(2) if width <= _UNFOLD_WIDTH else self._binary(x, width)
-        return result if largest else -result
+        if width > _UNFOLD_WIDTH:
+            return self._wide_window(x, width, largest)
+        samples, batch = x.value.shape
+        count = samples - width + 1
+        unfolded = x.value.as_strided((width, count, batch), (batch, batch, 1), x.value.storage_offset())
+        value, share = self._log_sum_exp(unfolded, largest)
+        y = _Traced(value)
+        if self.tape is not None:
 
-    def _binary(self, x: Tensor, width: int) -> Tensor:
+            def back() -> None:
+                # Row i of `spread` is row i of the windows' gradients, moved i samples on: their sum is x's gradient.
+                spread = x.value.new_zeros(width, samples, batch)
+                diagonal = spread.as_strided((width, count, batch), ((samples + 1) * batch, batch, 1))
+                torch.mul(share, y.gradient(), out=diagonal)
+                x.gradient().add_(spread.sum(0))
+
+            self.tape.append(back)
+        return y
+
+    def _wide_window(self, x: _Traced, width: int, largest: bool) -> _Traced:
         # Unlike a max a sum may not count a sample twice: windows of the binary digits of `width`, side by side.
-        count = x.shape[1] - width + 1
-        result: Tensor | None = None
+        count = self.length(x) - width + 1
+        pieces: list[_Traced] = []
         offset, size = 0, 1
-        while offset < width:
+        while True:
             if width & size:
-                piece = x[:, offset : offset + count]
-                result = piece if result is None else torch.logaddexp(result, piece)
+                pieces.append(self.cut(x, offset, offset + count))
                 offset += size
-            if offset < width:
-                x = torch.logaddexp(x[:, :-size], x[:, size:])
-                size *= 2
-        assert result is not None
-        return result
+            if offset == width:
+                return functools.reduce(lambda a, b: self.pick(a, b, largest), pieces)
+            length = self.length(x)
+            x = self.pick(self.cut(x, 0, length - size), self.cut(x, size, length), largest)
+            size *= 2
+
+    def _log_sum_exp(self, x: Tensor, largest: bool) -> Pair:
+        """Soft extreme over the first axis, and every element's share of it."""
+        extreme = x.amax(0) if largest else x.amin(0)
+        share = (x - extreme if largest else extreme - x).clamp_(min=self.floor).exp_()
+        total = share.sum(0)
+        if self.tape is not None:
+            share.div_(total)
+        return (extreme + total.log_() if largest else extreme - total.log_()), share
+
+    def length(self, x: _Traced) -> int:
+        return x.value.shape[0]
+
+
+def _discard(_: Tensor) -> None:
+    """Nothing: for steps that work in place."""

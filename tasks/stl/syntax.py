@@ -92,7 +92,7 @@ class Variable(Node):
 
 @dataclass(frozen=True)
 class Apply(Node):
-    """An operator (``+ - * / ^ neg``) or a function of `FUNCTIONS` with its arguments; ``^`` has a Number on the right."""
+    """An operator (``+ - * / ^ neg``; ``^`` has a Number on the right) or a function of `FUNCTIONS`, with arguments."""
 
     op: str
     args: tuple[Expr, ...]
@@ -131,7 +131,7 @@ def evaluate(expr: Expr, signals: Mapping[str, Array], library: Library) -> Arra
 
 
 @dataclass(frozen=True)
-class Interval:
+class TimeInterval:
     """Times relative to now, both ends included.
 
     Attributes:
@@ -352,7 +352,7 @@ class Window(Formula):
     """``G F`` (future) or ``H O`` (past) over an interval."""
 
     op: str
-    interval: Interval
+    interval: TimeInterval
     arg: Formula
 
     @property
@@ -365,7 +365,7 @@ class Until(Formula):
     """``left U right``, or ``left S right`` (past), over an interval."""
 
     op: str
-    interval: Interval
+    interval: TimeInterval
     left: Formula
     right: Formula
 
@@ -673,7 +673,7 @@ class _Parser:
                 if self.token.op != op:
                     return conjunction(parts) if op == "and" else disjunction(parts)
                 self.next()
-        interval = self.interval() if own == _UNTIL else Interval()
+        interval = self.interval() if own == _UNTIL else TimeInterval()
         start = self.token
         right = self.expression(own + 1)
         if own in (_SUM, _PRODUCT):
@@ -797,9 +797,9 @@ class _Parser:
             self.fail(token, f"{token.text!r} takes {needed} argument{'s' if needed != '1' else ''}, got {len(args)}")
         return self.apply(token, "^" if token.text == "pow" else token.text, tuple(args))
 
-    def interval(self) -> Interval:
+    def interval(self) -> TimeInterval:
         if self.token.text != "[":
-            return Interval()
+            return TimeInterval()
         opening = self.next()
         start = self.time("start")
         if self.token.text not in (",", ":"):
@@ -811,7 +811,7 @@ class _Parser:
             self.fail(opening, "an interval cannot start at inf")
         if end < start:
             self.fail(opening, f"interval ends at {_number(end)} s, before its start at {_number(start)} s")
-        return Interval(start, end)
+        return TimeInterval(start, end)
 
     def time(self, which: str) -> float:
         token = self.next()
