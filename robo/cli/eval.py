@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _EPILOG = """\
-Every episode is a task instance the training never saw: episode i has seed 1,000,000 + SEED + i. The
-same seeds give the same result whatever the number of workers, planning times apart: workers
-share the cores, so leave --workers at 1 where planning times matter.
+Episode i has evaluation seed SEED + i. Seed s is a task instance the training never saw (the environment
+gets 1,000,000 + s). The same seeds give the same result whatever the number of workers, planning
+times apart: workers share the cores, so leave --workers at 1 where planning times matter.
 
 What is reported, over executed traces (the truth of the simulator):
   satisfied            the specification's exact robustness is above 0
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from robo.core.files import room_for, write_json
     from robo.data.rollout import Rollout
-    from robo.evaluate.evaluation import FIRST_SEED, evaluate
+    from robo.evaluate.evaluation import evaluate
     from robo.evaluate.loading import load_run
     from robo.evaluate.progress import progress
     from robo.train.loop import shown
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         def on_rollout(rollout: Rollout) -> None:
             nonlocal satisfied, done
             satisfied, done = satisfied + rollout.satisfied, done + 1
-            if rollout.seed - FIRST_SEED - args.seed < args.record:
+            if rollout.seed - args.seed < args.record:
                 rollout.save(run.path / "recordings" / f"rollout-{rollout.seed}.npz")
             advance(f"{100 * satisfied / done:.0f} % satisfied")
 

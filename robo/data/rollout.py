@@ -34,7 +34,7 @@ class Rollout:
     Attributes:
         task: Name of the task.
         policy: Name of the policy.
-        seed: Seed of the episode.
+        seed: Evaluation seed of the episode.
         dt_s: Distance of samples [s].
         joint_pos: (N + 1, J) as executed, truth [rad].
         joint_vel: (N + 1, J) as executed, truth [rad/s].

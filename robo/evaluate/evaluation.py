@@ -19,9 +19,6 @@ from robo.evaluate.metrics import wilson
 from robo.evaluate.rollout import roll_out
 from tasks.task import Task
 
-FIRST_SEED = 1_000_000
-"""Evaluation seed 0 is episode seed 1,000,000: training never uses seeds that high, so episodes are unseen."""
-
 Load = Callable[[], tuple[Task, Policy]]
 """Makes task and policy; a module-level function or a `functools.partial` of one: worker processes call it."""
 
@@ -31,7 +28,7 @@ class Episode:
     """What an evaluation keeps of an episode.
 
     Attributes:
-        seed: Seed of the episode.
+        seed: Evaluation seed of the episode.
         rho: Robustness of the specification over the executed trace, the truth.
         satisfied: ``rho > 0``.
         success: The task's own measure.
@@ -70,7 +67,7 @@ class Evaluation:
 
     Attributes:
         task, policy: Names.
-        seed: First evaluation seed; episode i has seed ``FIRST_SEED + seed + i``.
+        seed: First evaluation seed; episode i has seed ``seed + i``.
         mismatch: Relative bound of payload and servo gain errors, 0 for none.
         episodes: In order of their seeds.
     """
@@ -146,7 +143,7 @@ def evaluate(
     Args:
         load: Makes task and policy, once in each process.
         episodes: How many, at least 1.
-        seed: First evaluation seed; see `FIRST_SEED`.
+        seed: First evaluation seed; see `robo.evaluate.rollout.FIRST_SEED`.
         workers: Processes; 1 runs in this one.
         mismatch: Relative bound of payload and servo gain errors, drawn from the episode's seed.
         policy: Name of the policy, for the records.
@@ -160,7 +157,7 @@ def evaluate(
             f"cannot evaluate {episodes} episodes from seed {seed} with {workers} workers; "
             "give at least one of each and a seed of 0 or more"
         )
-    seeds = [FIRST_SEED + seed + i for i in range(episodes)]
+    seeds = range(seed, seed + episodes)
     done: dict[int, Episode] = {}
     task = ""
     for rollout in _rollouts(load, seeds, min(workers, episodes), mismatch, policy):

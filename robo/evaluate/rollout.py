@@ -17,6 +17,9 @@ from tasks.task import Task
 if TYPE_CHECKING:
     from sim.env import TaskEnv
 
+FIRST_SEED = 1_000_000
+"""Evaluation seed s is the environment's seed 1,000,000 + s: training never uses seeds that high, so all are unseen."""
+
 
 def check_fits(task: Task, policy: Policy) -> None:
     """Refuse a policy that was trained for another task, robot, rate or observation.
@@ -44,7 +47,7 @@ def roll_out(env: TaskEnv, policy: Policy, seed: int, *, name: str = "policy") -
     Args:
         env: The environment of the task (`sim.env.make`).
         policy: What acts; called once per control step.
-        seed: Seed of the episode, and of the policy in it.
+        seed: Evaluation seed of the episode, 0 or more, and of the policy in it; see `FIRST_SEED`.
         name: Name of the policy, for the record.
 
     Raises:
@@ -52,7 +55,7 @@ def roll_out(env: TaskEnv, policy: Policy, seed: int, *, name: str = "policy") -
     """
     task = env.task
     check_fits(task, policy)
-    obs, info = env.reset(seed=seed)
+    obs, info = env.reset(seed=FIRST_SEED + seed)
     policy.reset(obs, seed)
     instance = info["instance"]
     samples: list[tuple[Obs, Mapping[str, Any]]] = [(obs, info)]
@@ -93,7 +96,7 @@ def roll_out(env: TaskEnv, policy: Policy, seed: int, *, name: str = "policy") -
         rho=float(task.formula.rho(signals, dt)[0]),
         rho_low=low,
         rho_high=high,
-        plan_ee=_pad([c.info.get("plan_ee") for c in chunks]),
+        plan_ee=_pad([_plan_ee(task, c) for c in chunks]),
         plan_rho=np.array([float(c.info.get("plan_rho", np.nan)) for c in chunks]),
         plan_ms=np.array(plan_ms),
         violations=describe(info["violations"]),
@@ -116,6 +119,11 @@ def _controller(chunk: ActionChunk) -> int:
     return CONTROLLERS.index("backup" if chunk.tail == 0 else chunk.controller)
 
 
+def _plan_ee(task: Task, chunk: ActionChunk) -> np.ndarray:
+    """Tool path (p, 3) of the plan behind a chunk: of all it planned if it says so, else of the chunk itself."""
+    return task.kinematics.ee_pos(np.asarray(chunk.info.get("plan_joint_pos", chunk.joint_pos), float))
+
+
 def _online(task: Task, signals: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Interval of the final robustness as known after each sample, (N + 1,) each."""
     import torch
@@ -131,11 +139,9 @@ def _stack(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     return {name: np.stack([np.asarray(row[name]) for row in rows]) for name in rows[0]}
 
 
-def _pad(plans: Sequence[np.ndarray | None]) -> np.ndarray:
+def _pad(plans: Sequence[np.ndarray]) -> np.ndarray:
     """Paths (p, 3) of different lengths → (N, P, 3), shorter ones filled with NaN."""
-    length = max((len(p) for p in plans if p is not None), default=0)
-    padded = np.full((len(plans), length, 3), np.nan)
+    padded = np.full((len(plans), max(map(len, plans)), 3), np.nan)
     for row, plan in zip(padded, plans, strict=True):
-        if plan is not None:
-            row[: len(plan)] = plan
+        row[: len(plan)] = plan
     return padded

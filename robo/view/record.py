@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -163,7 +164,7 @@ _KINDS = {
 def _archetype(kind: str, pos: np.ndarray, quat: np.ndarray, size: np.ndarray, rgba: np.ndarray) -> rr.AsComponents:
     """Shapes of one kind: pos (n, 3) [m], quat (n, 4) wxyz, MuJoCo's size (n, 3), rgba (n, 4) in 0..1."""
     quaternions = quat[:, [1, 2, 3, 0]]
-    common = dict(
+    common: dict[str, Any] = dict(
         quaternions=quaternions,
         colors=(rgba * 255).round().astype(np.uint8),
         fill_mode="solid",
