@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 
 import numpy as np
 
@@ -49,7 +49,7 @@ class SimDriver(Driver):
     @classmethod
     def from_uri(cls, robot: Robot, options: Mapping[str, str], scene: PlantScene | None) -> SimDriver:
         """See `Driver.from_uri`. Options: the fields of `PlantConfig`, and ``truth``."""
-        known = {f.name: f.default for f in fields(PlantConfig)} | {"truth": True}
+        known = asdict(PlantConfig()) | {"truth": True}
         values = {}
         for name, text in options.items():
             if name not in known:

@@ -209,7 +209,7 @@ class Child:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._lifeline, self._answers = self._process.stdin, self._process.stdout
         os.set_blocking(self._answers.fileno(), False)
-        self._partial = b""
+        self._partial, self._pending = b"", []
         with suppress(BrokenPipeError):  # it died at once; whoever waits for its first answer is told
             self._lifeline.write(json.dumps(config).encode() + b"\n")
             self._lifeline.flush()
@@ -229,7 +229,7 @@ class Child:
         """Exit status, negative for a signal; None while it runs."""
         return self._process.poll()
 
-    def answers(self) -> list[dict[str, Any]]:
+    def said(self) -> list[dict[str, Any]]:
         """What it said since the last call; never waits."""
         try:
             while piece := os.read(self._answers.fileno(), 1 << 16):
@@ -239,6 +239,23 @@ class Child:
         *lines, self._partial = self._partial.split(b"\n")
         return [json.loads(line) for line in lines]
 
+    def poll_answer(self) -> dict[str, Any] | None:
+        """Its next answer, if there is one; never waits.
+
+        Raises:
+            RoboError: It answered with an error, or ended.
+        """
+        alive = self.alive  # asked first: what it said before it ended still counts
+        self._pending += self.said()
+        if self._pending:
+            answer = self._pending.pop(0)
+            if "error" in answer:
+                raise RoboError(answer["error"])
+            return answer
+        if not alive:
+            raise RoboError(f"{self.what} ended with status {self.exit_code}; what it said stands above")
+        return None
+
     def wait_answer(self, timeout_s: float) -> dict[str, Any]:
         """Its next answer.
 
@@ -246,19 +263,12 @@ class Child:
             RoboError: It answered with an error, ended, or said nothing in time.
         """
         deadline = time.monotonic() + timeout_s
-        while True:
-            alive = self.alive  # asked first: what it said before it ended still counts
-            answers = self.answers()
-            if answers:
-                if "error" in answers[0]:
-                    raise RoboError(answers[0]["error"])
-                return answers[0]
-            if not alive:
-                raise RoboError(f"{self.what} ended with status {self.exit_code} before it was ready")
+        while (answer := self.poll_answer()) is None:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise RoboError(f"{self.what} was not ready within {timeout_s:g} s")
             select.select([self._answers], [], [], min(left, 0.2))
+        return answer
 
     def signal(self, number: int) -> None:
         """Send a signal, if it still runs."""

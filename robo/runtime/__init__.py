@@ -1,0 +1,1 @@
+"""Running a policy on an arm: control process, inference process, supervisor, log."""
