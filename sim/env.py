@@ -215,7 +215,7 @@ class TaskEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
         Raises:
             RoboError: The action has another shape or is not numeric; `reset` was not called.
-            NonFiniteError: NaN or infinity in the action (nothing is executed), or the physics blew up.
+            NonFiniteError: NaN, infinity or a huge number in the action (nothing is executed), or the physics blew up.
         """
         episode = self._running()
         pos, vel = self._reference(action)
@@ -333,8 +333,8 @@ class TaskEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             raise RoboError(
                 f"an action has shape ({2 * dof},), {dof} joint positions then {dof} velocities, not {action.shape}"
             )
-        if not np.isfinite(action).all():
-            raise NonFiniteError(f"action holds NaN or infinity: {action}; nothing of it is executed")
+        if not (np.abs(action) < mujoco.mjMAXVAL).all():  # MuJoCo would put 0 in the place of larger numbers
+            raise NonFiniteError(f"action holds NaN, infinity or a huge number: {action}; nothing of it is executed")
         return action[:dof], action[dof:]
 
     def _count_contacts(self) -> None:

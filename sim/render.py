@@ -113,9 +113,9 @@ class Renderer:
     """
 
     def __init__(self, model: mujoco.MjModel, size: int | tuple[int, int] = 96, *, pretty: bool = False) -> None:
-        self.model, self.size, self.pretty = model, frame_size(size), pretty
-        self._context: Any = None
         self._gl: Any = None
+        self._context: Any = None
+        self.model, self.size, self.pretty = model, frame_size(size), pretty
         height, width = self.size
         self._scene = mujoco.MjvScene(model, maxgeom=2 * (model.ngeom + model.nsite) + 100)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = pretty
