@@ -129,7 +129,8 @@ class StlLearner(Learner):
         over = (self.rng.uniform(size=len(index)) < self.config.restart) | (
             self.tick[index].numpy() + leap > self.task.steps - 10
         )
-        self._restart(index[over])
+        if over.any():
+            self._restart(index[over])
         for row in np.flatnonzero(~over):
             i, d = index[row], int(leap[row])
             self.worlds[i] = self.task.advance(self.instances[i], self.worlds[i], d * self.task.ctrl_dt_s, self.rng)
