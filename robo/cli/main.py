@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import ctypes.util
 import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn, Protocol
 
-from robo.core.errors import ConfigError, RoboError
+from robo.core.errors import ConfigError, RenderError, RoboError, nearest
 from robo.core.files import FULL, full_disk_error
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells use it."""
+
+_RENDERERS = {
+    "egl": ("EGL", "libegl1"),
+    "osmesa": ("OSMesa", "libosmesa6"),
+    **dict.fromkeys(("glfw", "glx", "disable", "disabled", "off", "false", "0"), ("", "")),
+}
+"""Values of ``MUJOCO_GL`` → the library they need and Debian's package of it."""
 
 
 class Command(Protocol):
@@ -64,6 +72,7 @@ def run_command(main: Callable[[Sequence[str] | None], int | None]) -> Command:
     @functools.wraps(main)
     def command(argv: Sequence[str] | None = None) -> int:
         try:
+            _check_renderer()
             code = main(argv) or 0
             sys.stdout.flush()
             return code
@@ -81,6 +90,19 @@ def run_command(main: Callable[[Sequence[str] | None], int | None]) -> Command:
             return _fail("interrupted", INTERRUPTED)
 
     return command
+
+
+def _check_renderer() -> None:
+    """MuJoCo looks at ``MUJOCO_GL`` while it is imported, by whichever module that may be: say here what is wrong."""
+    name = os.environ.get("MUJOCO_GL", "").lower().strip()
+    if name and name not in _RENDERERS:
+        raise RenderError(f"MUJOCO_GL={name} is no renderer: {nearest(name, _RENDERERS)}; unset it to have one chosen")
+    library, package = _RENDERERS.get(name, ("", ""))
+    if library and ctypes.util.find_library(library) is None:
+        raise RenderError(
+            f"MUJOCO_GL={name} needs lib{library}, which is not installed; "
+            f"unset it to have a renderer chosen, or: apt-get install {package}"
+        )
 
 
 def _fail(message: str, code: int) -> int:

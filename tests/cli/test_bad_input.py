@@ -1,0 +1,113 @@
+"""Bad input on the command line: one line that says what to do, exit code 2, no traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+TASK_HEAD = "from tasks.task import Task\n"
+
+
+def run(command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A console script, as a user runs it."""
+    program, *words = command.split()
+    return subprocess.run([BIN / program, *words], cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+
+
+def refused(command: str, cwd: Path) -> str:
+    """The one line a command refuses with."""
+    done = run(command, cwd)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("robo-train", "give a task, a config file or a task file, or --resume RUN"),
+        ("robo-train reach_avid", "unknown task 'reach_avid': did you mean 'reach_avoid'?"),
+        ("robo-train reach_avoid --policy slt", "unknown policy 'slt': did you mean 'stl'?"),
+        ("robo-train reach_avoid --train.stepz 3", "unknown config key 'train.stepz': did you mean 'train.steps'?"),
+        ("robo-train reach_avoid --train.steps many", "'train.steps' must be a whole number, not 'many'"),
+        ("robo-train reach_avoid --train.steps", "option --train.steps needs a value"),
+        ("robo-train reach_avoid --seed=-3", "'seed' must be 0 or more"),
+        ("robo-train reach_avoid extra", "unrecognized arguments: extra; see robo-train --help"),
+        ("robo-train none.yaml", "no such config file: none.yaml"),
+        ("robo-train none.py", "no such task file"),
+        (
+            "robo-train --resume runs/reach_avoid/last",
+            "no such run folder: runs/reach_avoid/last; robo-train makes one",
+        ),
+        ("robo-train --resume x --seed 3", "--resume goes on with the run's own config"),
+        ("robo-info --jsn", "unrecognized arguments: --jsn; see robo-info --help"),
+        ("robo-bench", "give a benchmark"),
+        ("robo-bench rendr", "unknown benchmark 'rendr': did you mean 'render'?"),
+    ],
+)
+def test_refusals(tmp_path, command, message):
+    assert message in refused(command, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def f(:", "line 1: invalid syntax"),
+        ("\nimport no_such_module", "line 2: ModuleNotFoundError: No module named 'no_such_module'"),
+        ("1 / 0", "line 1: ZeroDivisionError"),
+        (TASK_HEAD, "must define exactly one subclass of Task (found: none)"),
+        (TASK_HEAD + "class A(Task): pass\nclass B(Task): pass", "(found: A, B) or set TASK"),
+        (TASK_HEAD + "class A(Task):\n    name = 'a'", "class A lacks instruction, robot_name"),
+        ("TASK = 3", "TASK must be a Task, not int"),
+    ],
+)
+def test_bad_task_files(tmp_path, text, message):
+    (tmp_path / "mine.py").write_text(text)
+    assert message in refused("robo-train mine.py", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("F[0,1] (joint > 0)", "F[0,1] (jiont > 0)", "did you mean 'joint'"),
+        ("F[0,1] (joint > 0)", "F[0,9] (joint > 0)", "the specification looks 9 s ahead, the episode lasts 1 s"),
+        ('"panda"', '"pander"', "unknown robot 'pander': did you mean 'panda'?"),
+    ],
+)
+def test_task_files_that_break_the_contract(tmp_path, old, new, message):
+    good = (Path(__file__).parents[1] / "train" / "toy_task.py").read_text()
+    assert old in good
+    (tmp_path / "mine.py").write_text(good.replace(old, new))
+    assert message in refused("robo-train mine.py", tmp_path)
+
+
+def test_info(tmp_path):
+    found = json.loads(run("robo-info --json", tmp_path).stdout)
+    assert found["packages"]["torch"]
+    assert found["renderers"]["used"] in ("egl", "osmesa")
+    assert "reach_avoid" in found["tasks"]
+    assert "panda" in found["robots"]
+    page = run("robo-info", tmp_path).stdout
+    assert found["packages"]["mujoco"] in page
+
+
+@pytest.mark.parametrize("script", ["robo-info", "robo-train reach_avoid"])
+def test_a_renderer_that_is_not_there(tmp_path, monkeypatch, script):
+    monkeypatch.setenv("MUJOCO_GL", "elg")
+    assert "MUJOCO_GL=elg is no renderer: did you mean 'egl'?" in refused(script, tmp_path)
+
+
+def test_info_tells_when_rendering_is_off(tmp_path, monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "disable")
+    found = json.loads(run("robo-info --json", tmp_path).stdout)
+    assert found["renderers"]["used"] is None
+    assert any("unset it to take pictures" in mend for mend in found["mend"])

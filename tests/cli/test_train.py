@@ -1,0 +1,51 @@
+"""robo-train from end to end, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+SMALL = ["--train.steps", "3", "--train.batch", "8", "--train.pool", "64", "--train.width", "16", "--threads", "1"]
+
+
+def train(*words: str, cwd: Path) -> str:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("robo-train"), *words],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_by_name_by_config_and_again(tmp_path):
+    assert "trained: runs/reach_avoid/001" in train("reach_avoid", *SMALL, cwd=tmp_path)
+    assert "next:    robo-eval runs/reach_avoid/001" in train("--resume", "runs/reach_avoid/last", cwd=tmp_path)
+    again = train("runs/reach_avoid/001/config.yaml", cwd=tmp_path)
+    assert "trained: runs/reach_avoid/002" in again
+    one, two = (tmp_path / f"runs/reach_avoid/00{i}/checkpoints/00000003/weights.safetensors" for i in (1, 2))
+    assert one.read_bytes() == two.read_bytes()
+    about = json.loads((tmp_path / "runs/reach_avoid/last/run.json").read_text())
+    assert (about["task"], about["policy"], about["status"]) == ("reach_avoid", "stl", "done")
+
+
+def test_a_task_file_outside_the_checkout(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from tasks.reach_avoid import ReachAvoid\n\n\nclass Mine(ReachAvoid):\n    name = 'mine'\n"
+    )
+    assert "trained: runs/mine/001" in train("mine.py", *SMALL, cwd=tmp_path)
+    assert (tmp_path / "runs/mine/001/task.py").read_text() == (tmp_path / "mine.py").read_text()
+    (tmp_path / "mine.py").unlink()
+    assert "trained" in train("--resume", "runs/mine/last", cwd=tmp_path)
+
+
+def test_dry_run(tmp_path):
+    printed = train("reach_avoid", *SMALL, "--dry-run", cwd=tmp_path)
+    assert "steps: 3" in printed
+    assert "# one step: loss" in printed
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,99 @@
+"""The house itself: the lock, the commands, what imports what, what must not stand in any file."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+SCRIPTS = PROJECT["project"]["scripts"]
+HEAVY = ("torch", "mujoco", "rerun", "gymnasium", "av", "matplotlib", "open3d")
+
+
+def _tracked() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_the_lock_holds_public_versions_and_nothing_else():
+    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    assert lines == sorted(lines, key=lambda line: line.partition("==")[0])
+    for line in lines:
+        assert re.fullmatch(r"[a-z0-9-]+==\d+(\.\d+)*((a|b|rc|\.post|\.dev)\d+)?", line), line
+
+
+def test_the_lock_covers_what_the_project_needs():
+    locked = {line.partition("==")[0] for line in (ROOT / "requirements.lock").read_text().splitlines()}
+    needed = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["dev"]
+    names = {re.split(r"[^\w.-]", need, maxsplit=1)[0].lower().replace("_", "-") for need in needed}
+    assert names <= locked
+
+
+def test_extras():
+    extras = {"pybullet", "pointcloud", "video", "rlbench", "hardware", "cluster", "dev"}
+    assert set(PROJECT["project"]["optional-dependencies"]) == extras
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_is_worth_reading_and_imports_nothing_heavy(script):
+    module, _, function = SCRIPTS[script].partition(":")
+    code = (
+        f"import sys\nfrom {module} import {function} as main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as end:\n    assert not end.code\n"
+        f"heavy = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"usage: {script}" in done.stdout
+    assert "example" in done.stdout
+    assert (Path(sys.executable).parent / script).exists()
+
+
+def test_python_must_be_new_enough(tmp_path):
+    old = tmp_path / "python-old"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.9.2" && exit 0\nexit 1\n')
+    old.chmod(0o755)
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    done = subprocess.run(["make", "setup", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "is Python 3.9.2, Python 3.11 or newer is needed; try: make setup PYTHON=python3.11" in done.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_ci_runs_the_test_command():
+    words = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if not line.startswith("#")]
+    assert words[-1] == "exec make test"
+    assert "make test" in (ROOT / "README.md").read_text()
+
+
+def test_no_file_names_this_machine():
+    places = [re.escape(str(ROOT)), re.escape(str(Path.home())) + r"/", r"/home/\w+/", r"/Users/\w+/"]
+    pattern = re.compile("|".join(place for place in places if place != "//"))
+    for path in _tracked():
+        if path.suffix not in (".png", ".mp4", ".npz", ".safetensors"):
+            found = pattern.search(path.read_text())
+            assert not found, f"{path.relative_to(ROOT)} names {found and found[0]}"
+
+
+def test_no_pickle_eval_exec_or_skips():
+    banned = re.compile(
+        r"^\s*(import|from) (pickle|dill|shelve)\b|(?<![\w.])(eval|exec)\("
+        r"|pytest\.(skip|importorskip)|mark\.(skip|xfail)"
+    )
+    for path in _tracked():
+        if path.suffix == ".py" and path != Path(__file__):
+            for number, line in enumerate(path.read_text().splitlines(), start=1):
+                assert not banned.search(line), f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+
+
+def test_the_licence():
+    assert (ROOT / "LICENSE").read_text().strip().startswith("Apache License")
+    assert PROJECT["project"]["license"] == "Apache-2.0"
