@@ -26,9 +26,16 @@ LIBRARY: Library = {
 """The functions of formulas on numpy arrays and floats."""
 
 
-class _Arrays(Algebra[np.ndarray]):
-    def __init__(self, signals: Mapping[str, np.ndarray], batch: int) -> None:
-        self.signals, self.batch = signals, batch
+class Values(Algebra[np.ndarray]):
+    """Max and min of arrays (batch, n).
+
+    Args:
+        batch: Number of traces.
+        signals: The signals of the traces, (batch or 1, time) each.
+    """
+
+    def __init__(self, batch: int, signals: Mapping[str, np.ndarray] | None = None) -> None:
+        self.batch, self.signals = batch, signals or {}
 
     def leaf(self, leaf: Leaf, first: int, last: int) -> np.ndarray:
         cut = {name: self.signals[name][:, first : last + 1] for name in leaf.predicate.signals}
@@ -64,5 +71,5 @@ def rho(formula: Formula, signals: Mapping[str, np.ndarray], dt: float) -> np.nd
     if not formula.signals:
         raise SpecError(f"formula {str(formula)!r} uses no signal, so the length of the trace is unknown")
     rows = {name: array if array.ndim == 2 else array[None] for name, array in arrays.items()}
-    result = np.array(plan(formula, dt, samples, whole=True).run(_Arrays(rows, batch)))
+    result = np.array(plan(formula, dt, samples, whole=True).run(Values(batch, rows)))
     return result if any(array.ndim == 2 for array in arrays.values()) else result[0]

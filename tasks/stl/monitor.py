@@ -214,11 +214,11 @@ class _End:
         count = len(self.ops)
         self.algebra = Values(1)
         self._measure()
-        self.tracks = [
-            _Track(self.spans[i][0], self._capacity(i)) for i in range(count)
-        ]
-        self.endless: dict[int, _Endless] = {
-            i: _Endless(op, self.spans[i][0], self.unknown) for i, op in enumerate(self.ops) if self._is_endless(op)
+        self.tracks = [_Track(self.spans[i][0], self._capacity(i)) for i in range(count)]
+        self.endless = {
+            i: _Endless(op, self.spans[i][0], self.unknown)
+            for i, op in enumerate(self.ops)
+            if isinstance(op, Chain) and op.hi == math.inf
         }
         for i in range(count):
             self._extend(i, 0)
@@ -230,10 +230,6 @@ class _End:
         return float(self.tracks[-1].data[0])
 
     # What each operation needs: static, from the program alone.
-
-    @staticmethod
-    def _is_endless(op: _Op) -> bool:
-        return isinstance(op, Chain) and op.hi == math.inf
 
     def _measure(self) -> None:
         count = len(self.ops)
@@ -265,16 +261,20 @@ class _End:
                 )
             finite_ahead = self._finite_ahead(i)
             self.back[i] = max(self.back[i], finite_ahead + 2)
+            if isinstance(op, _Prefix | _Scan):
+                first = 0  # a recursion starts at the start
+                self.spans[i] = (0, last)
             for child, lo, hi in _reads(op, first, last):
                 low, high = max(lo, 0), max(hi, 0)
                 old = self.spans[child]
-                self.spans[child] = (
-                    (int(low), high) if old[0] < 0 else (min(old[0], int(low)), max(old[1], high))
-                )
+                self.spans[child] = (int(low), high) if old[0] < 0 else (min(old[0], int(low)), max(old[1], high))
             for child, lo, hi in _reads(op, 0, 0):
                 self.back[child] = max(self.back[child], self.back[i] - int(min(lo, 0)))
-                ahead = int(self.after[child]) if hi == math.inf else self.front[i] + int(max(hi, 0))
-                self.front[child] = max(self.front[child], ahead)
+                # How far ahead of now a child has to have values at all.
+                ahead = (
+                    self.after[child] if hi == math.inf else max(hi, 0) + (self.front[i] if last == math.inf else last)
+                )
+                self.front[child] = max(self.front[child], int(ahead))
 
     def _finite_ahead(self, i: int) -> int:
         if self.ahead[i] < math.inf:
@@ -302,8 +302,8 @@ class _End:
                     changed[i] = (now, now)
             elif isinstance(op, Extreme):
                 changed[i] = self._update_extreme(i, op, changed)
-            elif i in self.endless:
-                changed[i] = self._update_endless(i, op, changed, now)
+            elif isinstance(op, Chain) and i in self.endless:
+                changed[i] = self._update_endless(i, op, now)
             elif not isinstance(op, Limit):
                 touched = self._touched(op, changed, track)
                 if touched is not None:
@@ -354,6 +354,13 @@ class _End:
             if span is None:
                 continue
             fresh = self.tracks[child].view(*span)
+            if track.end - track.base == 1:
+                start, stop = max(span[0], track.base + lo), min(span[1], track.base + hi)
+                if start <= stop:
+                    held = fresh[int(start) - span[0] : int(stop) + 1 - span[0]]
+                    track.data[0] = pick.reduce(held, initial=track.data[0])
+                    low = high = track.base
+                continue
             for at in range(span[0], span[1] + 1):
                 first, last = max(at - hi, track.base), min(at - lo, track.end - 1)
                 if first <= last:
@@ -362,8 +369,7 @@ class _End:
                     low, high = min(low, int(first)), max(high, int(last))
         return (low, high) if low <= high else None
 
-    def _update_endless(self, i: int, op: _Op, changed: Sequence[Range | None], now: int) -> Range | None:
-        assert isinstance(op, Chain)
+    def _update_endless(self, i: int, op: Chain, now: int) -> Range:
         left, right = self.tracks[op.left], self.tracks[op.right]
         settled = now - int(max(self.ahead[op.left], self.ahead[op.right]))
         self.tracks[i].data[0] = self.endless[i].update(left, right, settled, now)
@@ -402,7 +408,12 @@ class _End:
         pick = np.maximum if op.largest else np.minimum
         for child, lo, hi in op.parts:
             if hi == math.inf:
-                continue  # folded in as it comes; unknown samples are neutral here
+                # What is there already; the rest is folded in as it comes, and neutral until then.
+                track = self.tracks[child]
+                for at in range(first, last + 1):
+                    held = track.data[max(at + int(lo) - track.base, 0) : track.end - track.base]
+                    result[at - first] = pick.reduce(held, initial=result[at - first])
+                continue
             read = self._read(child, first + int(lo), last + int(hi), neutral)
             if count == 1:
                 pick(result, read.max() if op.largest else read.min(), out=result)
@@ -452,9 +463,8 @@ class _End:
 class _Endless:
     """Until without an end at one sample: everything settled is folded into two numbers."""
 
-    def __init__(self, op: _Op, start: int, unknown: float) -> None:
-        assert isinstance(op, Chain)
-        self.largest, self.left, self.right = op.largest, op.left, op.right
+    def __init__(self, op: Chain, start: int, unknown: float) -> None:
+        self.largest = op.largest
         self.first = start + int(op.lo)
         self.next = start
         self.unknown = unknown

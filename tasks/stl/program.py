@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from robo.core.errors import SpecError, nearest
@@ -19,10 +19,10 @@ from tasks.stl.syntax import (
     Formula,
     Iff,
     Implies,
-    TimeInterval,
     Not,
     Or,
     Predicate,
+    TimeInterval,
     Truth,
     Until,
     Window,
@@ -99,7 +99,7 @@ class _Lowering:
 
     def run(self, formula: Formula) -> tuple[Op, ...]:
         root = self.lower(formula, False)
-        return _prune(self.ops, root)
+        return prune(self.ops, root, children)
 
     def add(self, op: Op) -> int:
         if op not in self.ids:
@@ -178,7 +178,7 @@ class _Lowering:
 
 
 def merge(
-    ops: Sequence[Op], largest: bool, parts: Sequence[tuple[int, Steps, Steps]]
+    ops: Sequence[object], largest: bool, parts: Sequence[tuple[int, Steps, Steps]]
 ) -> list[tuple[int, Steps, Steps]]:
     """Parts with nested windows of the same kind and direction made one window, neutral ones dropped."""
     merged: dict[tuple[int, Steps, Steps], None] = {}
@@ -202,7 +202,10 @@ def merge(
     return list(merged)
 
 
-def _prune(ops: Sequence[Op], root: int) -> tuple[Op, ...]:
+AnyOp = TypeVar("AnyOp")
+
+
+def prune(ops: Sequence[AnyOp], root: int, children: Callable[[AnyOp], tuple[int, ...]]) -> tuple[AnyOp, ...]:
     """The operations the root needs, renumbered."""
     needed = {root}
     for index in range(root, -1, -1):
@@ -221,13 +224,12 @@ def children(op: Op) -> tuple[int, ...]:
     return ()
 
 
-def renumber(op: Op, order: Mapping[int, int]) -> Op:
+def renumber(op: Any, order: Mapping[int, int]) -> Any:
     """The same operation reading others under new indices."""
     if isinstance(op, Extreme):
-        return Extreme(op.largest, tuple((order[child], lo, hi) for child, lo, hi in op.parts))
-    if isinstance(op, Chain):
-        return Chain(op.largest, order[op.left], order[op.right], op.lo, op.hi, op.past)
-    return op
+        return replace(op, parts=tuple((order[child], lo, hi) for child, lo, hi in op.parts))
+    readers = ("left", "right", "child")
+    return replace(op, **{name: order[getattr(op, name)] for name in readers if hasattr(op, name)})
 
 
 def reads(op: Op, first: Steps, last: Steps) -> list[tuple[int, Steps, Steps]]:
@@ -294,7 +296,23 @@ class Algebra(ABC, Generic[A]):
             done += shift
         return x
 
-    def chain(self, right: A, left: A, width: int, largest: bool) -> A:
+    def until(self, right: A, left: A, lo: int, hi: int, largest: bool) -> A:
+        """Until (or its dual) over [lo, hi] at n starts.
+
+        Args:
+            right: Samples ``lo .. n + hi - 1``, counted from the first start.
+            left: Samples ``0 .. n + hi - 2``.
+        """
+        count = self.length(right) - (hi - lo)
+        # One more on the left makes both equally long; it is never looked at.
+        held = self.join([self.cut(left, lo, count + hi - 1), self.fill(largest, 1)])
+        result = self._chain(right, held, hi - lo + 1, largest)
+        if lo:
+            before = self.window(self.cut(left, 0, count + lo - 1), lo, not largest)
+            result = self.pick(before, result, not largest)
+        return result
+
+    def _chain(self, right: A, left: A, width: int, largest: bool) -> A:
         """For every start t the max over i < width of the min of right[t + i] and left[t .. t + i - 1] (or its dual).
 
         `right` and `left` have equal length; the result is ``width - 1`` shorter. Segments are joined as
@@ -409,14 +427,11 @@ class Plan:
         lo, hi = int(op.lo), int(min(op.hi, reach))
         if op.past:
             right = algebra.flip(self._read(algebra, values, op.right, first - hi, last - lo, not op.largest))
-            left = algebra.flip(self._read(algebra, values, op.left, first - hi, last, op.largest))
+            left = algebra.flip(self._read(algebra, values, op.left, first - hi + 1, last, op.largest))
         else:
             right = self._read(algebra, values, op.right, first + lo, last + hi, not op.largest)
-            left = self._read(algebra, values, op.left, first, last + hi, op.largest)
-        result = algebra.chain(right, algebra.cut(left, lo, lo + algebra.length(right)), hi - lo + 1, op.largest)
-        if lo:
-            before = algebra.window(algebra.cut(left, 0, count + lo - 1), lo, not op.largest)
-            result = algebra.pick(before, result, not op.largest)
+            left = self._read(algebra, values, op.left, first, last + hi - 1, op.largest)
+        result = algebra.until(right, left, lo, hi, op.largest)
         return algebra.flip(result) if op.past else result
 
 
@@ -446,9 +461,6 @@ def _plan(ops: tuple[Op, ...], samples: int, whole: bool) -> Plan:
             continue
         op = ops[index]
         wanted = reads(op, *span)
-        if isinstance(op, Chain):
-            # Read padded at its far end, where `left` is never looked at.
-            wanted[1] = (op.left, wanted[1][1] - op.past, wanted[1][2] + (not op.past))
         for child, first, last in wanted:
             low, high = max(0, first), min(samples - 1, last)
             if low <= high:
