@@ -34,14 +34,13 @@ def test_by_name_by_config_and_again(tmp_path):
     assert (about["task"], about["policy"], about["status"]) == ("reach_avoid", "stl", "done")
 
 
-def test_a_task_file_outside_the_checkout(tmp_path):
-    (tmp_path / "mine.py").write_text(
-        "from tasks.reach_avoid import ReachAvoid\n\n\nclass Mine(ReachAvoid):\n    name = 'mine'\n"
-    )
-    assert "trained: runs/mine/001" in train("mine.py", *SMALL, cwd=tmp_path)
-    assert (tmp_path / "runs/mine/001/task.py").read_text() == (tmp_path / "mine.py").read_text()
-    (tmp_path / "mine.py").unlink()
-    assert "trained" in train("--resume", "runs/mine/last", cwd=tmp_path)
+def test_the_task_file_of_the_readme(tmp_path):
+    example = (Path(__file__).parents[2] / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    (tmp_path / "patient.py").write_text(example)
+    assert "trained: runs/patient/001" in train("patient.py", *SMALL, cwd=tmp_path)
+    assert (tmp_path / "runs/patient/001/task.py").read_text() == example
+    (tmp_path / "patient.py").unlink()
+    assert "trained" in train("--resume", "runs/patient/last", cwd=tmp_path)
 
 
 def test_dry_run(tmp_path):
