@@ -103,7 +103,9 @@ class SimDriver(Driver):
             "plant": asdict(self.config),
             "fds": fds,
         }
-        self._child = Child("hardware.plant", config, tuple(fds.values()), f"the plant of {self.info.uri}")
+        self._child = Child(
+            "hardware.plant", config, tuple(fds.values()), f"the plant of {self.info.uri}", RobotError
+        )
         self._released = False
         try:
             self._child.wait_answer(START_S)
@@ -153,6 +155,7 @@ class SimDriver(Driver):
             self._child = None
         for slot in self._slots.values():
             slot.close()
+        self._slots = {}
 
     # ---- the wire -----------------------------------------------------------
 

@@ -190,10 +190,18 @@ class Child:
         config: JSON-able configuration.
         fds: Descriptors it inherits, under the same numbers.
         what: What it is, for error texts.
+        error: What is raised when it fails.
     """
 
-    def __init__(self, module: str, config: Mapping[str, Any], fds: Sequence[int], what: str) -> None:
-        self.what = what
+    def __init__(
+        self,
+        module: str,
+        config: Mapping[str, Any],
+        fds: Sequence[int],
+        what: str,
+        error: type[RoboError] = RoboError,
+    ) -> None:
+        self.what, self.error = what, error
         # Children import what we import, wherever it was found.
         paths = os.pathsep.join(p or os.getcwd() for p in sys.path)
         one_thread = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
@@ -250,10 +258,10 @@ class Child:
         if self._pending:
             answer = self._pending.pop(0)
             if "error" in answer:
-                raise RoboError(answer["error"])
+                raise self.error(answer["error"])
             return answer
         if not alive:
-            raise RoboError(f"{self.what} ended with status {self.exit_code}; what it said stands above")
+            raise self.error(f"{self.what} ended with status {self.exit_code}; what it said stands above")
         return None
 
     def wait_answer(self, timeout_s: float) -> dict[str, Any]:
@@ -266,7 +274,7 @@ class Child:
         while (answer := self.poll_answer()) is None:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise RoboError(f"{self.what} was not ready within {timeout_s:g} s")
+                raise self.error(f"{self.what} was not ready within {timeout_s:g} s")
             select.select([self._answers], [], [], min(left, 0.2))
         return answer
 

@@ -47,6 +47,8 @@ SETTLE_S = 0.3
 """From the rewind of the world to the start of its clock: the policy is reset meanwhile."""
 REWIND_S = 2.0
 """Longest time a rewind may take."""
+WARM_UP = 5
+"""Samples the monitor is fed before the arm moves: the first ones compile and cache."""
 ALARM_CLEAR = 3
 """Samples without a safety alarm before the policy gets the arm back."""
 
@@ -83,6 +85,7 @@ class Inference:
             config | {"fds": fds, "obs": plain, "seed": seed},
             tuple(fds.values()),
             "the inference process",
+            RobotError,
         )
 
     def wait_ready(self, wish_to_stop: Callable[[], str]) -> list[float]:
@@ -184,6 +187,8 @@ class Control:
             inference = Inference(self.task, self.config["inference"], obs, self.seeds[0])
             warm_ms = inference.wait_ready(self._wish_to_stop)
             self._check_imports()
+            for _ in range(WARM_UP):
+                self.watch.update(obs)
             scheduling = go_realtime(PRIORITY, self.config["fifo"])
             self.parent.tell(ready=True, warm_ms=warm_ms, fifo=scheduling.fifo, locked=scheduling.locked)
             if not self.config["dry_run"]:
