@@ -197,14 +197,12 @@ class ReachAvoid(Task):
 
     # ---- the mover -----------------------------------------------------------
 
-    def start_world(self, instance: Arrays, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def start_world(self, instance: Arrays, rng: np.random.Generator) -> dict[str, Any]:
         """Mover's place along its path [m] and velocity [m/s]."""
         length = np.linalg.norm(instance["mover_path"][1] - instance["mover_path"][0])
         return {"mover_along_m": rng.uniform(0, length), "mover_vel_m_s": self._velocity(rng)}
 
-    def advance(
-        self, instance: Arrays, world: Arrays, dt_s: float, rng: np.random.Generator
-    ) -> dict[str, np.ndarray]:
+    def advance(self, instance: Arrays, world: Arrays, dt_s: float, rng: np.random.Generator) -> dict[str, Any]:
         """See `Task.advance`: random velocities within the bound, reflected at the ends of the path."""
         length = np.linalg.norm(instance["mover_path"][1] - instance["mover_path"][0])
         turn, fresh = rng.uniform() < dt_s * MOVER_TURN_RATE_HZ, self._velocity(rng)
@@ -286,8 +284,8 @@ class ReachAvoid(Task):
         xp = array_namespace(points)
         points = xp.moveaxis(points, (-1, -2), (0, 1))
         if radii is None:
-            radii = xp.asarray(self.kinematics.radii_m, dtype=points.dtype, device=points.device)
-            return points, radii.reshape((-1,) + (1,) * (points.ndim - 2))
+            own = xp.asarray(self.kinematics.radii_m, dtype=points.dtype, device=points.device)
+            return points, own.reshape((-1,) + (1,) * (points.ndim - 2))
         return points, xp.moveaxis(radii, -1, 0)
 
     def _gap(self, points: Array, start: Array, end: Array, radii: Array) -> Array:

@@ -157,7 +157,7 @@ class Task(ABC):
 
     @abstractmethod
     def build(self, scene: mujoco.MjSpec) -> None:
-        """Add the task's bodies to a scene that holds the arm, floor and light; what moves or varies is a mocap body."""
+        """Add the task's bodies to a scene that has arm, floor and light; what moves or varies is a mocap body."""
 
     @abstractmethod
     def poses(self, instance: Arrays, world: Arrays) -> dict[str, np.ndarray]:
@@ -174,9 +174,7 @@ class Task(ABC):
         """State of what moves by itself at the start of an episode."""
 
     @abstractmethod
-    def advance(
-        self, instance: Arrays, world: Arrays, dt_s: float, rng: np.random.Generator
-    ) -> dict[str, np.ndarray]:
+    def advance(self, instance: Arrays, world: Arrays, dt_s: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """What moves by itself, `dt_s` later; stays within the motion bounds the task states."""
 
     @abstractmethod
@@ -199,7 +197,7 @@ class Task(ABC):
 
     @abstractmethod
     def measure(self, state: Arrays, instance: Arrays) -> dict[str, Array]:
-        """All signals of a state, (...) each; numpy or torch. Leading axes broadcast (instance arrays get them as needed)."""
+        """All signals of a state, (...) each; numpy or torch. Leading axes broadcast (instances get them as needed)."""
 
     @abstractmethod
     def success(self, trace: Arrays) -> bool:
@@ -231,4 +229,6 @@ class Task(ABC):
         except RoboError as error:
             raise TaskError(f"task {self.name}: {error}") from error
         if abs(self.steps * self.ctrl_dt_s - self.horizon_s) > 1e-9:
-            raise TaskError(f"task {self.name}: horizon_s {self.horizon_s} is no multiple of ctrl_dt_s {self.ctrl_dt_s}")
+            raise TaskError(
+                f"task {self.name}: horizon_s {self.horizon_s} is no multiple of ctrl_dt_s {self.ctrl_dt_s}"
+            )

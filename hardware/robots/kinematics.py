@@ -126,9 +126,7 @@ class Kinematics:
             reach = max(np.linalg.norm(capsule.start), np.linalg.norm(capsule.end)) + capsule.radius_m
             for j in range(1, capsule.link + 1):
                 if j == capsule.link:  # distance from this link's own z axis
-                    lever[j - 1, c] = (
-                        max(np.hypot(*capsule.start[:2]), np.hypot(*capsule.end[:2])) + capsule.radius_m
-                    )
+                    lever[j - 1, c] = max(np.hypot(*capsule.start[:2]), np.hypot(*capsule.end[:2])) + capsule.radius_m
                 else:
                     lever[j - 1, c] = offsets[j : capsule.link].sum() + reach
         return lever

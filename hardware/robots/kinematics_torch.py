@@ -31,7 +31,6 @@ class TorchKinematics(Kinematics):
         return _Points.apply(q, self)
 
 
-
 class _Points(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: torch.Tensor, kinematics: TorchKinematics) -> torch.Tensor:
@@ -48,8 +47,9 @@ class _Points(torch.autograd.Function):
         grad = grad.movedim((-1, -2), (0, 1))
         moves = ctx.moves.to(grad)
         # sum_p grad_p . (z_j x (p - o_j)) = z_j . (sum_p p x grad_p - o_j x sum_p grad_p)
-        moment = torch.tensordot(moves, _cross(points, grad), dims=([1], [1])).movedim(0, 1)
-        force = torch.tensordot(moves, grad, dims=([1], [1])).movedim(0, 1)
+        both: Any = ([1], [1])  # torch's own types do not know pairs of axes
+        moment = torch.tensordot(moves, _cross(points, grad), dims=both).movedim(0, 1)
+        force = torch.tensordot(moves, grad, dims=both).movedim(0, 1)
         return dot(axes, moment - _cross(origins, force)).movedim(0, -1), None
 
 
