@@ -109,6 +109,8 @@ def _at_least(least: int, **values: int) -> None:
 def _table(record: dict[str, Any]) -> Table:
     from rich.table import Table
 
+    from robo.evaluate.evaluation import rows
+
     title = f"{record['task']}, policy {record['policy']}: {record['episodes']} episodes from seed {record['seed']}"
     if record["mismatch"]:
         title += f", masses and gains ±{100 * record['mismatch']:g} %"
@@ -116,21 +118,8 @@ def _table(record: dict[str, Any]) -> Table:
     table.add_column("executed")
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")
-
-    def percent(x: float) -> str:
-        return f"{100 * x:.1f} %"
-
-    for name in ("satisfied", "success"):
-        low, high = record[f"{name}_ci95"]
-        table.add_row(name, percent(record[name]), f"{percent(low)} .. {percent(high)}")
-    low, high = record["safety_violation_rate_ci95"]
-    table.add_row("safety violations", f"{record['safety_violations']} episodes", f"{percent(low)} .. {percent(high)}")
-    table.add_row("robustness, mean", f"{record['rho_mean']:+.4f}")
-    table.add_row("robustness, worst", f"{record['rho_min']:+.4f}")
-    table.add_row("steps by the backup", percent(record["backup_fraction"]))
-    table.add_row("steps by the refinement", percent(record["refinement_fraction"]))
-    table.add_row("planning time, p50", f"{record['plan_ms_p50']:.1f} ms")
-    table.add_row("planning time, p99", f"{record['plan_ms_p99']:.1f} ms")
+    for row in rows(record):
+        table.add_row(*row)
     return table
 
 

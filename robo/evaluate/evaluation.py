@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -111,6 +111,7 @@ class Evaluation:
             "refinement_fraction": float(np.average([e.refinement for e in self.episodes], weights=steps)),
             "plan_ms_p50": float(np.percentile(plan_ms, 50)),
             "plan_ms_p99": float(np.percentile(plan_ms, 99)),
+            "plan_ms_max": float(plan_ms.max()),
         }
         return result
 
@@ -123,6 +124,29 @@ class Evaluation:
             row["plan_ms"] = [round(x, 3) for x in episode.plan_ms]
             rows.append(row)
         return self.summary() | {"by_seed": rows}
+
+
+def rows(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """A record of `Evaluation.summary` for people: what, value, 95 % interval."""
+
+    def percent(x: float) -> str:
+        return f"{100 * x:.1f} %"
+
+    def interval(name: str) -> str:
+        low, high = record[f"{name}_ci95"]
+        return f"{percent(low)} .. {percent(high)}"
+
+    return [
+        ("satisfied", percent(record["satisfied"]), interval("satisfied")),
+        ("success", percent(record["success"]), interval("success")),
+        ("safety violations", f"{record['safety_violations']} episodes", interval("safety_violation_rate")),
+        ("robustness, mean", f"{record['rho_mean']:+.4f}", ""),
+        ("robustness, worst", f"{record['rho_min']:+.4f}", ""),
+        ("steps by the backup", percent(record["backup_fraction"]), ""),
+        ("steps by the refinement", percent(record["refinement_fraction"]), ""),
+        ("planning time, p50", f"{record['plan_ms_p50']:.1f} ms", ""),
+        ("planning time, p99", f"{record['plan_ms_p99']:.1f} ms", ""),
+    ]
 
 
 def evaluate(
@@ -170,7 +194,7 @@ def evaluate(
 
 def _rollouts(load: Load, seeds: Sequence[int], workers: int, mismatch: float, name: str) -> Iterator[Rollout]:
     if workers == 1:
-        with _one_thread():
+        with one_thread():
             runner = _Runner(load, mismatch, name)
             try:
                 for seed in seeds:
@@ -238,7 +262,8 @@ def _run(seed: int) -> Rollout:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """One torch thread within the block: the same bits whatever the number of cores, and no contention."""
     import torch
 
     before = torch.get_num_threads()

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import mujoco
 import numpy as np
 
 from robo.core.errors import RunError
 from robo.core.protocols import hermite
 from robo.data.rollout import Rollout
-from sim.scene import FLOOR, Scene, compose
+from sim.scene import FLOOR, Scene, compose, look_at
 from tasks.task import Task
 
 SHADOW_SIZE, SAMPLES = 2048, 4
 """Shadow map [texels] and multisampling of pictures meant for people."""
+
+FILM, FILM_DISTANCE = "film", 1.3
+"""Camera of pictures meant for people: the task's first one, this much farther away, so that all the arm is seen."""
 
 
 def check_fits(task: Task, rollout: Rollout) -> None:
@@ -56,6 +61,23 @@ class Playback:
         self.scene.place(self.data, {name: (1 - u) * p[k] + u * p[nxt] for name, p in r.bodies.items()})
         mujoco.mj_fwdPosition(self.model, self.data)
 
+    def project(self, points: np.ndarray, camera: str, size: tuple[int, int]) -> np.ndarray:
+        """Where points of the world are in a camera's picture, as posed now.
+
+        Args:
+            points: (n, 3) [m].
+            camera: Name of a camera of the task.
+            size: Width and height of the picture [px].
+
+        Returns:
+            (n, 2) pixels from the left and from the top; NaN behind the camera.
+        """
+        at = self.data.camera(camera)
+        x, y, z = ((points - at.xpos) @ at.xmat.reshape(3, 3)).T
+        focal = size[1] / 2 / np.tan(np.radians(self.model.camera(camera).fovy[0]) / 2)
+        depth = np.where(z < 0.0, -z, np.nan)
+        return np.stack([size[0] / 2 + focal * x / depth, size[1] / 2 - focal * y / depth], axis=-1)
+
     def sample(self, time_s: float) -> tuple[int, float]:
         """Last sample at or before a time, and the phase 0..1 to the next."""
         phase = float(np.clip(time_s / self.rollout.dt_s, 0.0, self.rollout.steps))
@@ -65,9 +87,11 @@ class Playback:
 
 
 def _dressed(task: Task) -> mujoco.MjSpec:
-    """The task's scene with a light sky and a tiled floor."""
+    """The task's scene with a light sky, a tiled floor and the camera `FILM`."""
     spec = compose(task)
     spec.visual.quality.shadowsize, spec.visual.quality.offsamples = SHADOW_SIZE, SAMPLES
+    # The shadow map must cover all the floor that is seen: at its rim it leaves dots.
+    spec.visual.map.shadowclip = 2.0
     sky, floor = spec.add_texture(name="sky"), spec.add_texture(name="tiles")
     sky.type, sky.builtin = mujoco.mjtTexture.mjTEXTURE_SKYBOX, mujoco.mjtBuiltin.mjBUILTIN_GRADIENT
     sky.rgb1, sky.rgb2, sky.width, sky.height = [0.93, 0.95, 0.97], [0.70, 0.77, 0.84], 256, 256
@@ -77,6 +101,11 @@ def _dressed(task: Task) -> mujoco.MjSpec:
     textures = [""] * mujoco.mjtTextureRole.mjNTEXROLE
     textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "tiles"
     material.textures = textures
+    first = task.cameras[0]
+    away = np.subtract(first.position, first.target) * FILM_DISTANCE
+    film = replace(first, name=FILM, position=tuple(away + first.target))
+    parent = spec.worldbody if film.body is None else spec.body(film.body)
+    parent.add_camera(name=FILM, pos=film.position, quat=look_at(film), fovy=film.fovy_deg)
     ground = spec.geom(FLOOR)
     ground.material, ground.rgba = "tiles", [1.0, 1.0, 1.0, 1.0]
     return spec

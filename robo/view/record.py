@@ -15,6 +15,7 @@ import rerun.blueprint as rrb
 from robo.core.errors import RunError
 from robo.core.files import room_for
 from robo.data.rollout import CONTROLLERS, Rollout
+from robo.view.charts import predicates_by_unit
 from robo.view.playback import Playback
 from robo.view.style import CONTROLLER_RGB, INK_RGB, PATH_RGB, PLAN_RGB, RHO_RGB, SERIES_RGB
 from sim.render import Renderer
@@ -25,6 +26,8 @@ APPLICATION = "robo"
 IMAGE_SIZE = (320, 240)
 """Width and height of camera pictures in a recording [px]."""
 JPEG_QUALITY = 85
+PLANE_HALF_M, FLOOR_RGB = 1.0, (228, 232, 236)
+"""How much of a plane is shown, from its middle to its sides [m], and in what colour."""
 EYE_POSITION, EYE_TARGET = (1.3, -1.05, 1.0), (0.2, 0.0, 0.36)
 """Where the 3D view looks from, and at what [m]."""
 
@@ -87,7 +90,15 @@ def blueprint(task: Task, rollout: Rollout, *, pictures: bool = True) -> rrb.Blu
         rrb.TimeSeriesView(
             origin="/rho", name="robustness of the specification (satisfied above 0)", plot_legend=legend
         ),
-        rrb.TimeSeriesView(origin="/predicates", name="robustness of its predicates", plot_legend=legend),
+        rrb.Tabs(
+            *(
+                rrb.TimeSeriesView(
+                    origin=f"/predicates/{i}", name=f"robustness of its predicates [{unit}]", plot_legend=legend
+                )
+                for i, unit in enumerate(predicates_by_unit(task, rollout))
+            ),
+            active_tab=0,
+        ),
         rrb.Tabs(
             rrb.TimeSeriesView(origin="/joint_pos_rad", name="joints [rad]", plot_legend=quiet),
             rrb.TimeSeriesView(origin="/joint_vel_rad_s", name="joint velocities [rad/s]", plot_legend=quiet),
@@ -136,6 +147,8 @@ def _log_shapes(stream: rr.RecordingStream, playback: Playback) -> None:
                 shape = mujoco.mjtGeom(model.geom_type[geom])
                 if shape == mujoco.mjtGeom.mjGEOM_MESH:
                     stream.log(f"{_path(model, body)}/mesh{geom}", _mesh(model, geom), static=True)
+                elif shape == mujoco.mjtGeom.mjGEOM_PLANE:
+                    stream.log(f"{_path(model, body)}/plane{geom}", _plane(model, geom), static=True)
                 elif kind := _KINDS.get(shape):
                     row = (model.geom_pos[geom], model.geom_quat[geom], model.geom_size[geom], _rgba(model, geom))
                     shapes.setdefault(kind, []).append(row)
@@ -195,6 +208,18 @@ def _mesh(model: mujoco.MjModel, geom: int) -> rr.Mesh3D:
         vertex_positions=vertices,
         triangle_indices=model.mesh_face[face : face + faces],
         albedo_factor=(_rgba(model, geom) * 255).round().astype(np.uint8),
+    )
+
+
+def _plane(model: mujoco.MjModel, geom: int) -> rr.Boxes3D:
+    # A hair below its place, so that the view's grid lies on it.
+    half = np.where(model.geom_size[geom] > 0, np.minimum(model.geom_size[geom], PLANE_HALF_M), PLANE_HALF_M)
+    return rr.Boxes3D(
+        centers=[model.geom_pos[geom] - [0.0, 0.0, 0.006]],
+        half_sizes=[[half[0], half[1], 0.004]],
+        quaternions=[model.geom_quat[geom][[1, 2, 3, 0]]],
+        colors=[FLOOR_RGB],
+        fill_mode="solid",
     )
 
 
@@ -282,8 +307,9 @@ def _log_series(stream: rr.RecordingStream, task: Task, rollout: Rollout, times:
     line("rho/high", rollout.rho_high, "at most", (140, 180, 225))
     line("rho/low", rollout.rho_low, "at least", RHO_RGB, 2.5)
     line("rho/plan", rollout.plan_rho, "predicted by the plan", PLAN_RGB)
-    for i, (text, values) in enumerate(rollout.predicates.items()):
-        line(f"predicates/{i}", values, text, SERIES_RGB[i % len(SERIES_RGB)])
+    for i, predicates in enumerate(predicates_by_unit(task, rollout).values()):
+        for j, (text, colour) in enumerate(predicates):
+            line(f"predicates/{i}/{j}", rollout.predicates[text], text, colour)
     for j, joint in enumerate(task.robot.joints):
         colour = SERIES_RGB[j % len(SERIES_RGB)]
         line(f"joint_pos_rad/{joint}/is", rollout.joint_pos[:, j], joint, colour, 2.0)

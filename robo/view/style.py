@@ -9,10 +9,12 @@ RGB = tuple[int, int, int]
 CONTROLLER_RGB: dict[str, RGB] = dict(zip(CONTROLLERS, ((46, 139, 87), (235, 160, 30), (214, 60, 60)), strict=True))
 """Who is in control: the policy, the refinement, the backup."""
 
+GOOD_RGB: RGB = (30, 120, 70)
+BAD_RGB: RGB = (190, 45, 45)
 INK_RGB: RGB = (35, 41, 49)
 MUTED_RGB: RGB = (120, 128, 138)
 RHO_RGB: RGB = (31, 102, 178)
-PLAN_RGB: RGB = (255, 150, 30)
+PLAN_RGB: RGB = (232, 62, 140)
 PATH_RGB: RGB = (225, 70, 70)
 
 SERIES_RGB: tuple[RGB, ...] = (

@@ -1,0 +1,94 @@
+"""The rerun web viewer of a recording, for this machine alone.
+
+The viewer is served by rerun's own command: its SDK calls (`serve_grpc`, `serve_web_viewer`) listen on
+all interfaces and cannot be told otherwise, the command can (``--bind``).
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from robo.core.errors import ConfigError, MissingDependencyError, RoboError
+
+HOST = "127.0.0.1"
+WEB_PORT, DATA_PORT = 9090, 9876
+"""Where page and data are served by default, if free."""
+START_S = 30.0
+"""How long the server may take to answer [s]."""
+
+
+@contextmanager
+def viewer(recording: Path, *, web_port: int | None = None, data_port: int | None = None) -> Iterator[str]:
+    """Serve a recording within the block; gives the address of the page.
+
+    Args:
+        recording: A ``.rrd`` file.
+        web_port, data_port: Ports of the page and of its data; by default 9090 and 9876, or free ones if taken.
+
+    Raises:
+        ConfigError: A port that was asked for is taken.
+        RoboError: The server does not start.
+    """
+    web = _port(web_port, WEB_PORT, "--port")
+    data = _port(data_port, DATA_PORT, "--data-port")
+    options = ["--serve-web", "--bind", HOST, "--web-viewer-port", str(web), "--port", str(data)]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            [_command(), *options, str(recording)], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            _wait(process, (web, data), log)
+            yield f"http://{HOST}:{web}/?url={quote(f'rerun+http://{HOST}:{data}/proxy', safe='')}"
+        finally:
+            process.terminate()
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _command() -> Path:
+    import rerun_cli
+
+    path = Path(rerun_cli.__file__).with_name("rerun")
+    if not path.is_file():
+        raise MissingDependencyError(f"rerun's viewer is not at {path}; install it again: pip install -U rerun-sdk")
+    return path
+
+
+def _port(asked: int | None, usual: int, option: str) -> int:
+    if asked is not None and not 1 <= asked <= 65535:
+        raise ConfigError(f"{option} must be 1 .. 65535, not {asked}")
+    for port in (usual, 0) if asked is None else (asked,):
+        with closing(socket.socket()) as probe:
+            # As the server does: a port in TIME_WAIT is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return probe.getsockname()[1]
+    raise ConfigError(f"port {asked} is taken; choose another {option}, or leave it out for a free one")
+
+
+def _wait(process: subprocess.Popen, ports: tuple[int, ...], log) -> None:
+    end = time.monotonic() + START_S
+    for port in ports:
+        while True:
+            with closing(socket.socket()) as probe:
+                probe.settimeout(1.0)
+                if probe.connect_ex((HOST, port)) == 0:
+                    break
+            if process.poll() is not None or time.monotonic() > end:
+                log.seek(0)
+                said = log.read().strip().splitlines() or ["it said nothing"]
+                raise RoboError(f"rerun's web viewer does not start: {said[-1]}")
+            time.sleep(0.05)
