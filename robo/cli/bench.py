@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
 
 from robo.bench import BENCHES, Report, find, options
 from robo.cli.main import Parser, run_command
@@ -81,7 +81,8 @@ def _options(name: str, words: Sequence[str]) -> dict[str, Any]:
                 raise ConfigError(f"option {key} needs a value: {key} VALUE; see robo-bench {name} --help")
             text = rest.pop(0)
         kind = known[plain].annotation
-        value: Any = text.split(",") if getattr(kind, "__origin__", None) in (list, tuple) else text
+        several = issubclass(get_origin(kind) or object, Sequence)
+        value: Any = text.split(",") if several else text
         try:
             given[plain] = TypeAdapter(kind).validate_python(value)
         except ValidationError as error:

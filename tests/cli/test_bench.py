@@ -1,0 +1,91 @@
+"""robo-bench: names, options, tables, JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from robo import bench
+from robo.bench import Report
+from robo.cli.bench import main
+
+
+def toy_bench(episodes: int = 3, sizes: Sequence[int] = (64, 96), run: str = "runs/toy/last") -> Report:
+    """Counts to three.
+
+    Args:
+        episodes: How far.
+    """
+    rows = [{"size": size, "rate [1/s]": 0.123456, "label": f"{episodes} of {run}"} for size in sizes]
+    return Report(title="Toy", rows=[*rows, {"size": 1, "more": "x"}], seeds=list(range(episodes)), notes=["noted"])
+
+
+@pytest.fixture(autouse=True)
+def benches(monkeypatch):
+    for name in list(bench.BENCHES):
+        monkeypatch.delitem(bench.BENCHES, name)
+    monkeypatch.setitem(bench.BENCHES, "toy", f"{__name__}:toy_bench")
+
+
+def test_every_registered_benchmark_is_there(monkeypatch):
+    monkeypatch.undo()
+    for name in bench.BENCHES:
+        found = bench.find(name)
+        assert found.__doc__, name
+        assert all(parameter.default is not parameter.empty for parameter in bench.options(found).values()), name
+
+
+def test_table(capsys):
+    assert main(["toy"]) == 0
+    printed = capsys.readouterr().out
+    for text in ("Toy", "rate [1/s]", "0.1235", "3 of runs/toy/last", "machine: ", "seeds: 0..2", "noted"):
+        assert text in printed
+
+
+def test_options(capsys):
+    assert main(["toy", "--episodes", "5", "--sizes=32,48", "--run", "x", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [row["size"] for row in report["rows"]] == [32, 48, 1]
+    assert report["rows"][0]["label"] == "5 of x"
+    assert report["seeds"] == [0, 1, 2, 3, 4]
+    assert report["hardware"]
+
+
+def test_all_into_a_file(capsys, tmp_path):
+    assert main(["all", "--json", str(tmp_path / "out.json")]) == 0
+    assert "written: " in capsys.readouterr().out
+    assert list(json.loads((tmp_path / "out.json").read_text())) == ["toy"]
+
+
+def test_markdown(capsys):
+    assert main(["toy", "--markdown"]) == 0
+    printed = capsys.readouterr().out
+    assert "| size | rate [1/s] | label | more |\n| --- | --- | --- | --- |\n| 64 | 0.1235 |" in printed
+
+
+def test_help(capsys):
+    assert main(["--help"]) == 0
+    assert main(["toy", "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert "usage: robo-bench" in printed
+    assert "--episodes (default: 3)" in printed
+    assert "Counts to three." in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["tyo"], "unknown benchmark 'tyo': did you mean 'toy'?"),
+        (["toy", "--episode", "3"], "unknown option '--episode': did you mean '--episodes'?"),
+        (["toy", "extra"], "unknown option 'extra'"),
+        (["toy", "--episodes"], "option --episodes needs a value"),
+        (["toy", "--episodes", "many"], "option --episodes must be int, not 'many'"),
+        (["toy", "--sizes", "a"], "option --sizes must be"),
+        (["all", "--episodes", "3"], "'all' takes no options"),
+    ],
+)
+def test_bad_input(capsys, words, message):
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
