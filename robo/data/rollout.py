@@ -96,6 +96,9 @@ class Rollout:
         for name in ("controller", "plan_rho", "plan_ms"):
             _expect(getattr(self, name).shape == (n,), name, (n,), getattr(self, name))
         _expect(self.plan_ee.ndim == 3 and self.plan_ee.shape[::2] == (n, 3), "plan_ee", (n, "P", 3), self.plan_ee)
+        known = np.isin(self.controller, range(len(CONTROLLERS))).all()
+        if not known:
+            raise RunError(f"rollout: controller holds numbers that are none of {dict(enumerate(CONTROLLERS))}")
         for group in ("observation", "world", "bodies", "signals", "predicates"):
             for name, value in getattr(self, group).items():
                 _expect(len(value) == samples, f"{group}/{name}", (samples, "..."), value)
@@ -168,9 +171,12 @@ class Rollout:
                     elif f.name not in meta:
                         values[f.name] = data[f.name]
             values["violations"] = tuple(values["violations"])
-            return cls(**values)
         except (OSError, EOFError, KeyError, TypeError, ValueError, AttributeError, zipfile.BadZipFile) as error:
             raise RunError(f"rollout {path} is corrupt ({type(error).__name__}: {error}); {mend}") from error
+        try:
+            return cls(**values)
+        except (RunError, TypeError, AttributeError) as error:
+            raise RunError(f"rollout {path} is corrupt: {error}; {mend}") from error
 
 
 _GROUPS = ("observation", "instance", "world", "bodies", "signals", "predicates")
