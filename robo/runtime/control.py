@@ -258,7 +258,7 @@ class Control:
         supervisor.start(state.joint_pos)
         supervisor.first_frame(state)
         self.watch.start()
-        self._reset_policy(inference, episode, self._observe(state, 0.0))
+        self._reset_policy(inference, episode, self._observe(state, 0.0), act=False)
         while self.due_s < episode.start_s - 0.5 * self.dt_s:
             self._tick(inference, episode)
 
@@ -405,10 +405,9 @@ class Control:
         if episode.in_step:
             inference.ask(obs, self.generation, episode.seed, act=True)
         elif self.supervisor.at_rest(time_s) and episode.clear >= ALARM_CLEAR:
-            self._reset_policy(inference, episode, obs)
-            episode.covered_s = time_s + self.task.ctrl_dt_s
+            self._reset_policy(inference, episode, obs, act=True)
 
-    def _reset_policy(self, inference: Inference, episode: _Episode, obs: dict[str, np.ndarray]) -> None:
+    def _reset_policy(self, inference: Inference, episode: _Episode, obs: dict[str, np.ndarray], act: bool) -> None:
         """Tell the policy that the arm is at rest where its reference is, and to start again from there."""
         self.generation += 1
         shield = self.supervisor.shield
@@ -416,7 +415,7 @@ class Control:
             obs | {"joint_pos": shield.pos, "joint_vel": np.zeros_like(shield.pos)},
             self.generation,
             episode.seed,
-            act=False,
+            act,
         )
         episode.in_step = True
 

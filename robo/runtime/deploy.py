@@ -21,7 +21,7 @@ import numpy as np
 
 from hardware.drivers import open_driver
 from hardware.plant import Episode, PlantScene, Timeline
-from robo.core.errors import ConfigError, RoboError
+from robo.core.errors import ConfigError, RobotError
 from robo.core.files import write_json, write_text
 from robo.core.ipc import Child, Ring
 from robo.runtime.log import SUMMARY, Recorder
@@ -149,7 +149,7 @@ def deploy(
         The summary, also written to ``summary.json``: JSON-able. ``stopped`` is empty when all went to its end.
 
     Raises:
-        RoboError: The deployment could not begin: nothing has moved.
+        RobotError: The deployment could not begin: nothing has moved.
     """
     info = open_driver(config.robot, robot=task.robot_name).info
     check_sources(task, info)
@@ -188,7 +188,7 @@ def deploy(
     if not session.ready and not interrupted:
         if recorder:
             shutil.rmtree(recorder.folder)
-        raise RoboError(session.error)
+        raise RobotError(session.error)
     summary = {
         "task": task.name,
         "robot": info.uri,

@@ -45,12 +45,12 @@ def check_policy(info: PolicyInfo, task: Task) -> None:
                 + (f"shape {offered[name]}" if name in offered else f"only {', '.join(offered)}")
             )
     for what, got, wanted in (
-        ("task", info.task, task.name),
+        ("the task", info.task, task.name),
         ("joints", info.joints, task.robot.dof),
         ("ctrl_dt_s", info.ctrl_dt_s, task.ctrl_dt_s),
     ):
         if got != wanted:
-            raise RobotError(f"the policy was trained for {what} {got!r}, the task has {wanted!r}")
+            raise RobotError(f"the policy was trained with {what} {got!r}, task {task.name} has {wanted!r}")
 
 
 def _run(config: dict[str, Any], parent: Parent) -> None:

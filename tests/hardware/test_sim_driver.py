@@ -111,9 +111,7 @@ def test_mismatch_changes_what_the_arm_does():
 )
 def test_a_scene_that_does_not_fit_is_refused(bodies: dict[str, np.ndarray], message: str):
     good = scene()
-    bad = Episode(
-        joint_pos=HOME, bodies=Timeline(dt_s=0.1, values=bodies), tracker=Timeline(dt_s=0.1, values={})
-    )
+    bad = Episode(joint_pos=HOME, bodies=Timeline(dt_s=0.1, values=bodies), tracker=Timeline(dt_s=0.1, values={}))
     driver = open_driver("sim", PlantScene(xml=good.xml, episodes=(bad,)))
     with pytest.raises(RobotError, match=message):
         driver.connect()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 
 from policies.policy import Policy, PolicyInfo
 from robo.core.protocols import ActionChunk, Obs
 from tasks.registry import load_task
+
+TASK_FILE = Path(__file__).with_name("wave_task.py")
 
 
 class Wave(Policy):
@@ -22,17 +25,15 @@ class Wave(Policy):
         amplitude_rad: Of the wave.
     """
 
-    def __init__(self, fault: str = "", at_s: float = 1.0, amplitude_rad: float = 0.1) -> None:
-        task = load_task("reach_avoid")
+    def __init__(self, fault: str = "", at_s: float = 0.8, amplitude_rad: float = 0.2) -> None:
+        task = load_task(TASK_FILE)
         self.info = PolicyInfo(
             task=task.name, observation=dict(task.observation), joints=task.robot.dof, ctrl_dt_s=task.ctrl_dt_s
         )
         self.fault, self.at_s, self.amplitude_rad = fault, at_s, amplitude_rad
-        self.resets: list[float] = []
 
     def reset(self, obs: Obs, seed: int = 0) -> None:
         self.home, self.zero_s = np.array(obs["joint_pos"]), float(obs["time_s"][0])
-        self.resets.append(self.zero_s)
 
     def act(self, obs: Obs) -> ActionChunk:
         dt, now = self.info.ctrl_dt_s, float(obs["time_s"][0])
@@ -81,3 +82,23 @@ class Wave(Policy):
 def wave(**options) -> Policy:
     """A `Wave`."""
     return Wave(**options)
+
+
+def slow() -> Policy:
+    """A policy that takes long to load."""
+    time.sleep(60)
+    return Wave()
+
+
+def other_task() -> Policy:
+    """A policy that was trained for another task."""
+    policy = Wave()
+    policy.info = PolicyInfo(task="push", observation=policy.info.observation, joints=7, ctrl_dt_s=0.1)
+    return policy
+
+
+def other_observation() -> Policy:
+    """A policy that wants to see what the task does not show."""
+    policy = Wave()
+    policy.info = PolicyInfo(task="wave", observation={"rgb_front": (64, 64, 3)}, joints=7, ctrl_dt_s=0.1)
+    return policy

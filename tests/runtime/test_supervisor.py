@@ -97,7 +97,7 @@ def test_the_shield_closes_up_with_a_reference_that_jumped():
     target = HOME + 0.1
     assert shield.apply(target, np.zeros(7))[2]
     for _ in range(200):
-        pos, _, limited = shield.apply(target, np.zeros(7))
+        pos, _, _ = shield.apply(target, np.zeros(7))
     assert np.abs(pos - target).max() < 1e-4
 
 
@@ -161,7 +161,7 @@ def test_an_arm_that_does_not_follow_stops_and_the_joint_is_named(supervisor: Su
     supervisor.check_state(state(1.005, HOME + 0.01), 1.005)
     stuck = HOME.copy()
     stuck[3] += 0.1
-    with pytest.raises(RobotError, match="does not follow its reference: joint4 by 0.100 rad"):
+    with pytest.raises(RobotError, match=r"does not follow its reference: joint4 by 0\.100 rad"):
         supervisor.check_state(state(1.005, stuck), 1.005)
 
 
