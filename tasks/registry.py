@@ -7,8 +7,10 @@ import importlib.util
 import inspect
 import sys
 import traceback
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from robo.core.errors import RoboError, TaskError, UnknownNameError
 from robo.core.registry import Registry
@@ -44,13 +46,20 @@ def is_task_file(name_or_path: str | Path) -> bool:
     return str(name_or_path).endswith(".py")
 
 
+class _Loader(SourceFileLoader):
+    """Leaves no ``__pycache__`` beside a user's file or in a run folder."""
+
+    def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
+        """Write no bytecode."""
+
+
 def _load_module(path: Path) -> ModuleType:
     path = path.expanduser().resolve()
     if not path.is_file():
         raise TaskError(f"no such task file: {path}")
     # One name per path: dataclasses and pickling by reference find the module in sys.modules.
     name = f"task_file_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, str(path)))
     if spec is None or spec.loader is None:
         raise TaskError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)

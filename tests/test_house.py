@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tools import lock, system
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SCRIPTS = PROJECT["project"]["scripts"]
@@ -68,6 +70,37 @@ def test_python_must_be_new_enough(tmp_path):
     assert not (tmp_path / ".venv").exists()
 
 
+def test_what_the_system_lacks_is_installed_or_said(capsys, monkeypatch):
+    there, ran = [False], []
+    need = system.Need("a thing", lambda: there[0], ("libthing1",))
+    monkeypatch.setitem(system.NEEDS, "thing", need)
+
+    monkeypatch.setattr(system, "_permitted", lambda: False)
+    assert system.main(["thing"]) == 1
+    said = capsys.readouterr().err
+    assert "error: the system lacks a thing" in said
+    assert "    sudo apt-get install -y --no-install-recommends libthing1" in said
+
+    def install(command, **kwargs):
+        ran.append(" ".join(command).removeprefix("sudo -n "))
+        there[0] = "install" in command
+
+    monkeypatch.setattr(system, "_permitted", lambda: True)
+    monkeypatch.setattr(system.subprocess, "run", install)
+    assert system.main(["thing"]) == 0
+    assert ran == ["apt-get update", "apt-get install -y --no-install-recommends libthing1"]
+    assert system.main(["thing"]) == 0
+    assert len(ran) == 2
+    assert system.main(["thign"]) == 2
+
+
+def test_the_lock_is_written_from_what_is_installed():
+    found = lock.closure(lock.ROOT, ())
+    assert {"torch", "mujoco", "numpy"} <= set(found)
+    assert "+" not in "".join(found.values())
+    assert set(found) < set(lock.closure(lock.ROOT, lock.EXTRAS))
+
+
 def test_ci_runs_the_test_command():
     words = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if not line.startswith("#")]
     assert words[-1] == "exec make test"
@@ -75,8 +108,8 @@ def test_ci_runs_the_test_command():
 
 
 def test_no_file_names_this_machine():
-    places = [re.escape(str(ROOT)), re.escape(str(Path.home())) + r"/", r"/home/\w+/", r"/Users/\w+/"]
-    pattern = re.compile("|".join(place for place in places if place != "//"))
+    here = [re.escape(str(place)) for place in (ROOT, Path.home()) if place != Path("/")]
+    pattern = re.compile(rf"(?<![\w.-])({'|'.join([*here, '/home/[a-z]+', '/Users/[a-z]+'])})/")
     for path in _tracked():
         if path.suffix not in (".png", ".mp4", ".npz", ".safetensors"):
             found = pattern.search(path.read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ def train(*words: str, cwd: Path) -> str:
         text=True,
         check=False,
         timeout=300,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -37,6 +39,8 @@ def test_by_name_by_config_and_again(tmp_path):
 def test_the_task_file_of_the_readme(tmp_path):
     example = (Path(__file__).parents[2] / "README.md").read_text().split("```python\n")[1].split("```")[0]
     (tmp_path / "patient.py").write_text(example)
+    assert "# one step" in train("patient.py", *SMALL, "--dry-run", cwd=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["patient.py"]  # no bytecode beside it either
     assert "trained: runs/patient/001" in train("patient.py", *SMALL, cwd=tmp_path)
     assert (tmp_path / "runs/patient/001/task.py").read_text() == example
     (tmp_path / "patient.py").unlink()
