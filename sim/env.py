@@ -87,6 +87,7 @@ class TaskEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         ``violations``: since the start of the episode: ``contacts`` (pair of geoms ``"a|b"`` of which
         one is the arm's → number of physics steps they overlapped), ``joint_limit`` and ``velocity``
         (physics steps in which some joint was beyond its limit).
+        ``tracking``: ``joint_pos``, ``joint_vel`` (J,), largest distance from the reference at any physics step so far.
         ``world``: name → state of what moves by itself. ``bodies``: mocap body → position (3,) [m].
         ``instance`` and ``mismatch`` (what was drawn within `EnvOptions`), after a reset only.
 
@@ -199,6 +200,8 @@ class TaskEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             ref_vel=np.zeros(dof),
             contacts={},
             trace=[],
+            tracking_pos=np.zeros(dof),
+            tracking_vel=np.zeros(dof),
         )
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[self.scene.qpos] = instance["joint_pos"]
@@ -242,6 +245,13 @@ class TaskEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         episode.step += 1
         episode.ref_pos, episode.ref_vel = pos, vel
         self._count_limits(self._joint_pos, self._joint_vel)
+        # Row i is the state at the end of physics step i; the reference it should follow then is the next row's.
+        for worst, actual, path, end in (
+            (episode.tracking_pos, self._joint_pos, path_pos, pos),
+            (episode.tracking_vel, self._joint_vel, path_vel, vel),
+        ):
+            error = np.abs(actual - np.concatenate([path[1:], end[None]])).max(axis=0)
+            np.maximum(worst, error, out=worst)
         self._finish_sample()
         truncated = episode.step >= self.task.steps
         reward = 0.0
@@ -390,6 +400,7 @@ class TaskEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
                 "joint_limit": episode.joint_limit,
                 "velocity": episode.velocity,
             },
+            "tracking": {"joint_pos": episode.tracking_pos.copy(), "joint_vel": episode.tracking_vel.copy()},
             "time_s": episode.step * self.task.ctrl_dt_s,
             "world": copy.deepcopy(dict(episode.world)),
             "bodies": {k: np.array(v, float) for k, v in self.task.poses(episode.instance, episode.world).items()},
@@ -432,6 +443,8 @@ class _Episode:
     ref_vel: np.ndarray
     contacts: dict[str, int]
     trace: list[dict[str, float]]
+    tracking_pos: np.ndarray
+    tracking_vel: np.ndarray
     joint_limit: int = 0
     velocity: int = 0
     stage: int = 0

@@ -46,9 +46,9 @@ class PlanConfig:
     """Planning at run time."""
 
     network: bool = True
-    """Ask the trained network; off: a freshly initialised one (for comparison)."""
+    """Ask the trained network; off: a random one that moves at random (for comparison)."""
     refine: bool = True
-    """Repair plans whose robustness is below `margin` by gradient steps."""
+    """Keep the plan of before and repair plans whose robustness is below `margin`; off: the network alone."""
     certify: bool = True
     """Commit only certified plans; off: whatever is best (for comparison in simulation)."""
     margin: float = 0.02

@@ -30,3 +30,16 @@ class PlanNetwork(nn.Module):
         """(B, F) → velocity knots (B, K, J) [rad/s]."""
         raw = self.body(features).reshape(-1, self.knots, self.joints)
         return torch.tanh(raw) * self.velocity_rad_s
+
+    @torch.no_grad()
+    def scramble(self, seed: int) -> None:
+        """Redraw all weights so that the plans of this untrained network cover the whole velocity range.
+
+        A freshly initialised network hardly moves the arm, which would make any safety test toothless.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        linear = [layer for layer in self.body if isinstance(layer, nn.Linear)]
+        for i, layer in enumerate(linear):
+            gain = 2.0 if i == len(linear) - 1 else 2.0**0.5
+            nn.init.normal_(layer.weight, std=gain * layer.in_features**-0.5, generator=generator)
+            nn.init.zeros_(layer.bias)

@@ -95,6 +95,8 @@ class StlPolicy(Policy):
         seen = {k: self._tensor(obs[k])[None] for k in self.task.observation}
         start = self._tensor(q)[None], self._tensor(v)[None]
         plans = self._candidates(start, tick, seen)
+        if not plans:  # the network's output is not finite: nothing of it is used, the certified plan goes on
+            return self._go_on(tick, began, Verdict(0, float("nan")), fault="network output holds NaN or infinity")
         plans.sort(key=lambda p: p.rho, reverse=True)
         if self.config.plan.refine and plans[0].rho < self.config.plan.margin:
             plans = self._refine(start, tick, seen, plans) + plans
@@ -139,9 +141,13 @@ class StlPolicy(Policy):
             k: torch.cat([self._prefix[k][:, :tick].expand(batch, -1).to(x), x], dim=1) for k, x in predicted.items()
         }
 
-    def _plans(self, q: Tensor, v: Tensor, tick: int, seen: Mapping[str, Tensor], makers: list[Controller]) -> list[Plan]:
+    def _plans(
+        self, q: Tensor, v: Tensor, tick: int, seen: Mapping[str, Tensor], makers: list[Controller]
+    ) -> list[Plan]:
+        """Plans (B, N + 1, J) with their robustness; those that are not finite are left out."""
         rho = self.model.rho(self._trace(q, v, tick, seen)).tolist()
-        return [Plan(tick, q[i], v[i], rho[i], makers[i]) for i in range(len(rho)) if np.isfinite(rho[i])]
+        finite = (q.isfinite() & v.isfinite()).flatten(1).all(1).tolist()
+        return [Plan(tick, q[i], v[i], rho[i], makers[i]) for i in range(len(rho)) if finite[i] and np.isfinite(rho[i])]
 
     def _candidates(self, start: tuple[Tensor, Tensor], tick: int, seen: Mapping[str, Tensor]) -> list[Plan]:
         """The plan of before, shifted, and the network's."""
@@ -152,13 +158,12 @@ class StlPolicy(Policy):
         knots = self.network(features)
         plan_v = self.model.motion.rollout(q, v, knots)[1][:, : n + 1]
         makers: list[Controller] = ["policy"]
-        if self._plan is not None:
+        if self.config.plan.refine and self._plan is not None:
             # Where the backup has led away from the plan, come back to its velocities over a knot interval.
             before = self._plan.v[tick - self._plan.tick :][None]
             before = before + self._tensor(self.model.motion.hat[: n + 1, :1]) * (v - before[:, 0])[:, None]
             plan_v = torch.cat([before, plan_v])
             makers.insert(0, self._plan.maker)
-        plan_v = plan_v.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0) if not plan_v.isfinite().all() else plan_v
         plan_q = self.model.motion.integrate(q.expand(len(plan_v), -1), plan_v)
         return self._plans(plan_q, plan_v, tick, seen, makers)
 
@@ -218,7 +223,7 @@ class StlPolicy(Policy):
         )
         return self._chunk
 
-    def _go_on(self, tick: int, began: float, verdict: Verdict) -> ActionChunk:
+    def _go_on(self, tick: int, began: float, verdict: Verdict, fault: str = "") -> ActionChunk:
         """The stored chunk from this tick on."""
         old = self._chunk
         skip = min(max(round(tick - old.start_s / old.dt_s), 0), len(old.joint_pos) - 1)
@@ -230,7 +235,7 @@ class StlPolicy(Policy):
             joint_vel=old.joint_vel[skip:],
             tail=tail,
             controller="backup" if tail == 0 else old.controller,
-            info=self._info(self._plan, verdict, began),
+            info=self._info(self._plan, verdict, began) | ({"fault": fault} if fault else {}),
         )
         return self._chunk
 
@@ -249,9 +254,10 @@ def load(task: Task, config: StlConfig, weights: Mapping[str, torch.Tensor], dev
         RunError: Names or shapes of the weights do not fit, or they are not finite.
     """
     model = PlanModel(task, config.plan.reserve, device)
-    torch.manual_seed(0)
-    network = PlanNetwork(model, config.train.width, config.train.depth).to(device)
-    if config.plan.network:
+    network = PlanNetwork(model, config.train.width, config.train.depth)
+    if not config.plan.network:
+        network.scramble(seed=0)
+    else:
         try:
             network.load_state_dict(dict(weights))
         except RuntimeError as error:
@@ -259,4 +265,4 @@ def load(task: Task, config: StlConfig, weights: Mapping[str, torch.Tensor], dev
         for name, value in weights.items():
             if not torch.isfinite(value).all():
                 raise RunError(f"weights {name} hold NaN or infinity; train again or choose an older checkpoint")
-    return StlPolicy(task, config, network.eval(), model)
+    return StlPolicy(task, config, network.to(device).eval(), model)

@@ -17,6 +17,7 @@ from robo.core.errors import UnknownNameError
 BENCHES = {
     "reach_avoid": "robo.bench.reach_avoid:reach_avoid_bench",
     "render": "robo.bench.render:render_bench",
+    "tracking": "robo.bench.tracking:tracking_bench",
     "runtime": "robo.bench.runtime:runtime_bench",
 }
 """Names → ``module:function``; imported when asked for."""
