@@ -6,9 +6,11 @@ is taken, so a process that takes none needs no OpenGL, and one that cannot take
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import sys
+import weakref
 from functools import cache
 from typing import Any
 
@@ -99,13 +101,29 @@ def frame_size(size: int | tuple[int, int]) -> tuple[int, int]:
     return pair
 
 
+_open: weakref.WeakSet[Renderer] = weakref.WeakSet()
+
+
+def _remember(renderer: Renderer) -> None:
+    """Have a renderer closed when the process ends, before the OpenGL library is: that registered itself earlier."""
+    if not _open:
+        atexit.unregister(_close_all)
+        atexit.register(_close_all)
+    _open.add(renderer)
+
+
+def _close_all() -> None:
+    for renderer in list(_open):
+        renderer.close()
+
+
 class Renderer:
     """Takes pictures of one model in one OpenGL context; use it from one thread and close it.
 
     Args:
         model: MuJoCo model.
         size: Height and width, or one number for both [pixels].
-        pretty: With shadows and smooth edges, for people. Off for observations: in
+        pretty: With sky, shadows and smooth edges, for people. Off for observations: in
             software that makes them some hundred times faster.
 
     Raises:
@@ -118,7 +136,8 @@ class Renderer:
         self.model, self.size, self.pretty = model, frame_size(size), pretty
         height, width = self.size
         self._scene = mujoco.MjvScene(model, maxgeom=2 * (model.ngeom + model.nsite) + 100)
-        self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = pretty
+        for extra in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_SKYBOX):
+            self._scene.flags[extra] = pretty
         self._option = mujoco.MjvOption()
         # Sites are marks (regions): seen, but without a surface that depth or segmentation could mean.
         self._solid = mujoco.MjvOption()
@@ -131,6 +150,7 @@ class Renderer:
             self._gl = module.GLContext(width, height)
             self._gl.make_current()
             self._context = self._make_context()
+            _remember(self)
         except (ImportError, AttributeError, OSError, RuntimeError, mujoco.FatalError) as error:
             self.close()
             raise RenderError(f"renderer {name} does not start ({' '.join(str(error).split())}); {_MEND}") from error

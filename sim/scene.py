@@ -7,31 +7,42 @@ from collections.abc import Mapping
 import mujoco
 import numpy as np
 
+from hardware.robots.robot import FLOOR_BIT, SCENE_BIT
 from robo.core.errors import TaskError, UnknownNameError
 from tasks.task import Camera, Task
 
 FLOOR = "floor"
-_FLOOR_BIT = 4
-"""Collision bit of the floor; the parts of an arm that may not touch it carry it too (`hardware.robots.panda_mjcf`)."""
 
 
-def compose(task: Task) -> mujoco.MjSpec:
+def compose(task: Task, arm: mujoco.MjSpec | None = None) -> mujoco.MjSpec:
     """Arm, floor, light, the task's own bodies and its cameras, uncompiled.
 
     Args:
         task: Any task.
+        arm: The task's arm in other shells (`hardware.robots.panda_mjcf.load_visual`), changed by
+            this; None for the model from primitives.
 
     Raises:
         TaskError: A camera is mounted on a body that does not exist.
     """
-    spec = task.robot.mjcf()
+    spec = task.robot.mjcf() if arm is None else arm
     spec.modelname = task.name
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET  # a blown-up state must not pass for a fresh one
     spec.stat.extent, spec.stat.center = 1.5, [0.3, 0.0, 0.4]
     spec.visual.map.znear, spec.visual.map.zfar = 0.01, 20.0
+    spec.visual.map.shadowclip = 2.5  # the edge of the shadowed square shows as specks
     spec.visual.headlight.ambient = [0.35, 0.35, 0.35]
-    spec.visual.headlight.diffuse = [0.35, 0.35, 0.35]
+    spec.visual.headlight.diffuse = [0.28, 0.28, 0.28]
     spec.visual.headlight.specular = [0.1, 0.1, 0.1]
+    spec.add_texture(
+        name="sky",  # only in pictures for people, see `sim.render`
+        type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+        rgb1=[0.93, 0.95, 0.97],
+        rgb2=[0.70, 0.77, 0.84],
+        width=256,
+        height=256,
+    )
     spec.worldbody.add_light(
         name="sun",
         type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
@@ -46,8 +57,8 @@ def compose(task: Task) -> mujoco.MjSpec:
         type=mujoco.mjtGeom.mjGEOM_PLANE,
         size=[3, 3, 0.1],
         rgba=[0.50, 0.54, 0.58, 1],
-        contype=_FLOOR_BIT,
-        conaffinity=1,
+        contype=FLOOR_BIT,
+        conaffinity=SCENE_BIT,
     )
     task.build(spec)
     for camera in task.cameras:

@@ -21,18 +21,13 @@ import mujoco
 import numpy as np
 
 from hardware.robots.panda import FLANGE_M, HAND_YAW_RAD
-from hardware.robots.robot import Robot
+from hardware.robots.robot import ARM_BIT, FLOOR_BIT, SCENE_BIT, Robot
 from robo.core.errors import MissingDependencyError, RobotError, UnknownNameError
 
 TIMESTEP_S = 0.002
 
 VISUAL_GROUP, COLLISION_GROUP = 2, 3
 """Geom groups: what people and cameras see, and the capsules the planner reasons with (hidden by default)."""
-
-SCENE_BIT, ARM_BIT, FLOOR_BIT = 1, 2, 4
-"""Collision bits. The scene keeps MuJoCo's default 1, so that a task's geoms meet the arm unasked;
-capsules of the arm meet the scene, those that can get near the floor meet the floor, and
-each other only where `Robot.self_pairs` lists them (as explicit pairs)."""
 
 MOUNTED = ("base", "shoulder")
 """Capsules that stand on the floor by design."""
@@ -169,42 +164,34 @@ _LOOKS = (
     _ellipsoid(0, (-0.032, 0.0, 0.012), (0.100, 0.078, 0.105)),
     _cylinder(0, (0.0, 0.0, 0.01), (0.0, 0.0, 0.137), 0.057),
     _box(0, (-0.1, 0.0, 0.035), (0.034, 0.05, 0.022), _DARK),
-    _cylinder(1, (0.0, 0.0, -0.198), (0.0, 0.0, -0.188), 0.056, _DARK),
+    _cylinder(1, (0.0, 0.0, -0.196), (0.0, 0.0, -0.189), 0.056, _DARK),
     _cylinder(1, (0.0, 0.0, -0.19), (0.0, 0.0, -0.09), 0.055),
     _capsule(1, (0.0, 0.0, -0.1), (0.0, -0.06, -0.02), 0.0545),
-    _capsule(1, (0.0, -0.035, 0.0), (0.0, -0.074, 0.0), 0.055),
-    _cylinder(1, (0.0, -0.05, 0.0), (0.0, -0.004, 0.0), 0.055),
-    _cylinder(1, (0.0, -0.005, 0.0), (0.0, 0.005, 0.0), 0.056, _DARK),
-    _cylinder(2, (0.0, 0.0, 0.004), (0.0, 0.0, 0.05), 0.055),
-    _capsule(2, (0.0, 0.0, 0.035), (0.0, 0.0, 0.074), 0.055),
+    _capsule(1, (0.0, -0.012, 0.0), (0.0, -0.074, 0.0), 0.055),
+    _cylinder(1, (0.0, -0.004, 0.0), (0.0, 0.003, 0.0), 0.056, _DARK),
+    _capsule(2, (0.0, 0.0, 0.012), (0.0, 0.0, 0.074), 0.055),
     _capsule(2, (0.0, -0.1, 0.0), (0.0, -0.02, 0.06), 0.0545),
     _cylinder(2, (0.0, -0.191, 0.0), (0.0, -0.09, 0.0), 0.055),
-    _cylinder(2, (0.0, -0.199, 0.0), (0.0, -0.189, 0.0), 0.056, _DARK),
+    _cylinder(2, (0.0, -0.197, 0.0), (0.0, -0.19, 0.0), 0.056, _DARK),
     _cylinder(3, (0.0, 0.0, -0.119), (0.0, 0.0, -0.07), 0.055),
     _capsule(3, (0.0, 0.0, -0.075), (0.075, 0.05, -0.004), 0.051),
-    _capsule(3, (0.0825, 0.035, 0.0), (0.0825, 0.057, 0.0), 0.0545),
-    _cylinder(3, (0.0825, 0.004, 0.0), (0.0825, 0.05, 0.0), 0.0545),
-    _cylinder(4, (0.0, 0.0, -0.005), (0.0, 0.0, 0.005), 0.0558, _DARK),
-    _cylinder(4, (0.0, 0.0, 0.004), (0.0, 0.0, 0.05), 0.0545),
-    _capsule(4, (0.0, 0.0, 0.035), (0.0, 0.0, 0.057), 0.0545),
+    _capsule(3, (0.0825, 0.012, 0.0), (0.0825, 0.057, 0.0), 0.0545),
+    _cylinder(4, (0.0, 0.0, -0.0035), (0.0, 0.0, 0.0035), 0.0558, _DARK),
+    _capsule(4, (0.0, 0.0, 0.012), (0.0, 0.0, 0.057), 0.0545),
     _capsule(4, (-0.005, 0.005, 0.05), (-0.0825, 0.08, 0.0), 0.051),
     _cylinder(4, (-0.0825, 0.07, 0.0), (-0.0825, 0.121, 0.0), 0.0545),
-    _cylinder(4, (-0.0825, 0.12, 0.0), (-0.0825, 0.130, 0.0), 0.0558, _DARK),
+    _cylinder(4, (-0.0825, 0.12, 0.0), (-0.0825, 0.127, 0.0), 0.0558, _DARK),
     _cylinder(5, (0.0, 0.0, -0.256), (0.0, 0.0, -0.2), 0.0545),
     _capsule(5, (0.0, 0.0, -0.2), (0.0, 0.048, -0.17), 0.047),
     _capsule(5, (0.0, 0.06, -0.165), (0.0, 0.084, -0.05), 0.031),
-    _cylinder(5, (0.0, 0.02, 0.0), (0.0, 0.08, 0.0), 0.049),
-    _capsule(5, (0.0, 0.07, 0.0), (0.0, 0.082, 0.0), 0.049),
-    _cylinder(6, (0.0, 0.0, -0.021), (0.0, 0.0, -0.011), 0.0502, _DARK),
-    _cylinder(6, (0.0, 0.0, -0.012), (0.0, 0.0, 0.03), 0.048),
-    _capsule(6, (0.0, 0.0, 0.0), (0.0, 0.0, 0.012), 0.044),
+    _capsule(5, (0.0, 0.033, 0.0), (0.0, 0.082, 0.0), 0.049),
+    _cylinder(6, (0.0, 0.0, -0.02), (0.0, 0.0, -0.013), 0.0502, _DARK),
+    _capsule(6, (0.0, 0.0, -0.005), (0.0, 0.0, 0.009), 0.0475),
     _capsule(6, (0.02, 0.0, 0.01), (0.088, 0.0, 0.0), 0.041),
-    _cylinder(6, (0.088, -0.05, 0.0), (0.088, 0.04, 0.0), 0.046),
-    _capsule(6, (0.088, 0.0, 0.0), (0.088, 0.037, 0.0), 0.0455),
-    _cylinder(7, (0.0, 0.0, 0.048), (0.0, 0.0, 0.058), 0.0472, _DARK),
+    _capsule(6, (0.088, -0.035, 0.0), (0.088, 0.037, 0.0), 0.0455),
+    _cylinder(7, (0.0, 0.0, 0.051), (0.0, 0.0, 0.058), 0.0465, _DARK),
     _cylinder(7, (0.0, 0.0, 0.057), (0.0, 0.0, 0.101), 0.044),
     _capsule(7, (0.02, 0.02, 0.086), (0.058, 0.058, 0.086), 0.018),
-    _cylinder(7, (0.0, 0.0, 0.1), (0.0, 0.0, 0.112), 0.033, _METAL),
     _capsule(_HAND, (0.0, -0.078, 0.022), (0.0, 0.078, 0.022), 0.0215),
     _box(_HAND, (0.0, 0.0, 0.041), (0.021, 0.1, 0.02)),
     _box(_HAND, (0.0, 0.0, 0.0625), (0.016, 0.096, 0.0035), _DARK),
@@ -218,7 +205,7 @@ _LOOKS = (
 def _looks(spec: mujoco.MjSpec, links: list[Any]) -> None:
     """Shells, seams, hand and fingers: seen, but neither heavy nor solid."""
     for name, rgb, specular in (
-        (_SHELL, (0.93, 0.94, 0.95), 0.4),
+        (_SHELL, (0.90, 0.91, 0.92), 0.4),
         (_METAL, (0.55, 0.57, 0.60), 0.5),
         (_DARK, (0.10, 0.11, 0.12), 0.3),
     ):

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     import mujoco
 
 
+SCENE_BIT, ARM_BIT, FLOOR_BIT = 1, 2, 4
+"""Collision bits (contype, conaffinity) in MuJoCo. The scene keeps MuJoCo's default 1, so that a task's
+geoms meet the arm unasked; capsules of the arm meet the scene, those that may not stand on the floor
+meet the floor, and each other only where `Robot.self_pairs` lists them (as explicit pairs)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class JointLimits:
     """Limits of every joint, each an array (J,). All are required and finite, without exception."""

@@ -156,6 +156,7 @@ class _Bare:
         self.model.vis.quality.shadowsize = self.model.vis.quality.offsamples = 0
         self.data = mujoco.MjData(self.model)
         self._renderer = mujoco.Renderer(self.model, size, size)
+        self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = False
 
     def take_over(self, env: TaskEnv) -> None:
         """Go on from the state of the environment."""

@@ -87,14 +87,10 @@ class Playback:
 
 
 def _dressed(task: Task) -> mujoco.MjSpec:
-    """The task's scene with a light sky, a tiled floor and the camera `FILM`."""
+    """The task's scene with a tiled floor and the camera `FILM`."""
     spec = compose(task)
     spec.visual.quality.shadowsize, spec.visual.quality.offsamples = SHADOW_SIZE, SAMPLES
-    # The shadow map must cover all the floor that is seen: at its rim it leaves dots.
-    spec.visual.map.shadowclip = 2.0
-    sky, floor = spec.add_texture(name="sky"), spec.add_texture(name="tiles")
-    sky.type, sky.builtin = mujoco.mjtTexture.mjTEXTURE_SKYBOX, mujoco.mjtBuiltin.mjBUILTIN_GRADIENT
-    sky.rgb1, sky.rgb2, sky.width, sky.height = [0.93, 0.95, 0.97], [0.70, 0.77, 0.84], 256, 256
+    floor = spec.add_texture(name="tiles")
     floor.type, floor.builtin = mujoco.mjtTexture.mjTEXTURE_2D, mujoco.mjtBuiltin.mjBUILTIN_CHECKER
     floor.rgb1, floor.rgb2, floor.width, floor.height = [0.80, 0.82, 0.84], [0.76, 0.78, 0.80], 256, 256
     material = spec.add_material(name="tiles", texrepeat=[2, 2], texuniform=True, specular=0.1)
