@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from rich.console import Console
 
-    from robo.core.files import room_for, write_json
+    from robo.core.files import make_parent, write_json
     from robo.data.rollout import Rollout
     from robo.evaluate.evaluation import evaluate
     from robo.evaluate.loading import load_run
@@ -62,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from robo.train.run import Run
 
     run = Run.open(args.run)
+    if args.json:
+        make_parent(Path(args.json))
     satisfied = done = 0
     with progress("episodes", args.episodes) as advance:
 
@@ -85,16 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_json(run.path / "eval.json", record)
     written = [shown(run.path / "eval.json")]
     if args.json:
-        out = Path(args.json)
-        with room_for(out):
-            try:
-                out.parent.mkdir(parents=True, exist_ok=True)
-                write_json(out, record)
-            except (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
-                raise ConfigError(
-                    f"cannot write --json {out}: {error.strerror}; the result is in {written[0]}"
-                ) from error
-        written.append(str(out))
+        write_json(Path(args.json), record)
+        written.append(args.json)
     Console().print(_table(record))
     print(f"written to {' and '.join(written)}")
     return 0

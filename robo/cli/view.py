@@ -50,9 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if value is not None and Path(value).suffix != ending:
             raise ConfigError(f"--{name} takes a name that ends in {ending}, not {value!r}; try {value}{ending}")
 
+    from robo.core.files import make_parent
     from robo.train.loop import shown
     from robo.train.run import Run
 
+    for value in (args.save, args.mp4, args.png):
+        if value is not None:
+            make_parent(Path(value))
     run = Run.open(args.run)
     rollout = find_rollout(run, args.rollout)
     task = run.task()

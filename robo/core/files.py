@@ -43,6 +43,25 @@ def room_for(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
 
 
+def make_parent(path: Path) -> None:
+    """Make the folder of a file that is to be written.
+
+    Raises:
+        RoboError: No room on the disk, or no right to make it; says so before any work is done for the file.
+    """
+    with room_for(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+            raise RoboError(f"cannot write {path}: no folder {path.parent} ({error.strerror}); name another") from error
+    if path.is_dir():
+        raise RoboError(f"cannot write {path}: it is a folder; name a file")
+    if not os.access(path.parent, os.W_OK):
+        raise RoboError(f"cannot write {path}: no right to write in {path.parent}; name another folder")
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file atomically: readers see the old content or the new, never a part, also after a power cut.
 

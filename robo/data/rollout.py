@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from robo.core.errors import RunError
-from robo.core.files import room_for, write_bytes
+from robo.core.files import make_parent, write_bytes
 
 LAYOUT = 1
 """Version of the file layout."""
@@ -142,8 +142,7 @@ class Rollout:
         path = Path(path)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, meta=np.array(json.dumps(meta)), **arrays)
-        with room_for(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(path)
         write_bytes(path, buffer.getvalue())
         return path
 

@@ -49,7 +49,14 @@ def timeline(task: Task, rollout: Rollout, size: tuple[int, int], *, units: Sequ
     for row, (unit_name, predicates) in enumerate(shown.items()):
         axes = figure.add_subplot(grid[row])
         for text, colour in predicates:
-            axes.plot(times, rollout.predicates[text], color=unit(colour), lw=1.6, label=text, solid_capstyle="round")
+            axes.plot(
+                times,
+                rollout.predicates[text],
+                color=unit(colour),
+                lw=1.6,
+                label=text.removesuffix(" > 0"),
+                solid_capstyle="round",
+            )
         _plain(axes, f"robustness [{unit_name}]")
         axes.axhline(0.0, color=_INK, lw=0.8)
         axes.set_xlim(times[0], times[-1])

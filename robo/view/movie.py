@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from robo.core.errors import RunError
-from robo.core.files import room_for, write_bytes
+from robo.core.files import make_parent, room_for, write_bytes
 from robo.data.rollout import CONTROLLERS, Rollout
 from robo.view import charts
 from robo.view.playback import FILM, Playback
@@ -40,8 +40,8 @@ def film(task: Task, rollout: Rollout, path: Path) -> Path:
     path = Path(path)
     if path.suffix != ".mp4":
         raise RunError(f"a video ends in .mp4, not {path.name!r}; try --mp4 {path.stem}.mp4")
+    make_parent(path)
     with room_for(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
         try:
             # faststart: the index comes first, so a browser plays the file while it loads.
@@ -95,8 +95,7 @@ def poster(task: Task, rollout: Rollout, path: Path, *, columns: int = 3, rows: 
         views = [_view(playback, renderer, t, caption=f"{t:.1f} s") for t in times]
     grid = np.concatenate([np.concatenate(views[r * columns : (r + 1) * columns], 1) for r in range(rows)])
     strip = _Strip(task, rollout, (width * columns, 260)).picture
-    with room_for(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path)
     write_bytes(path, png(np.concatenate([grid, strip])))
     return path
 

@@ -13,7 +13,7 @@ import rerun as rr
 import rerun.blueprint as rrb
 
 from robo.core.errors import RunError
-from robo.core.files import room_for
+from robo.core.files import make_parent, room_for
 from robo.data.rollout import CONTROLLERS, Rollout
 from robo.view.charts import predicates_by_unit
 from robo.view.playback import Playback
@@ -48,8 +48,8 @@ def record(task: Task, rollout: Rollout, path: Path, *, pictures: bool = True) -
     if path.suffix != ".rrd":
         raise RunError(f"a rerun recording ends in .rrd, not {path.name!r}; try --save {path.stem}.rrd")
     playback = Playback(task, rollout)
+    make_parent(path)
     with room_for(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.stem}.{os.getpid()}.rrd")
         stream = rr.RecordingStream(APPLICATION, recording_id=f"{rollout.task}-{rollout.policy}-{rollout.seed}")
         try:
