@@ -12,7 +12,7 @@ from robo.core.errors import ConfigError
 class TrainConfig:
     """Training of the network."""
 
-    steps: int = 1500
+    steps: int = 1200
     """Optimisation steps."""
     batch: int = 256
     """States per step."""
@@ -28,7 +28,7 @@ class TrainConfig:
     """Temperature of the smooth robustness [1/m]: error at most log(samples) / smooth."""
     margin: float = 0.05
     """Robustness up to which training pushes every part."""
-    restart: float = 0.35
+    restart: float = 0.15
     """Share of visited states that go back to the start of a fresh episode."""
 
     def __post_init__(self) -> None:
