@@ -127,6 +127,14 @@ def test_no_pickle_eval_exec_or_skips():
                 assert not banned.search(line), f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
 
 
+def test_links_between_documents_lead_somewhere():
+    for path in _tracked():
+        if path.suffix == ".md":
+            for link in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
+                if "://" not in link:
+                    assert (path.parent / link).exists(), f"{path.relative_to(ROOT)} links to {link}"
+
+
 def test_the_licence():
     assert (ROOT / "LICENSE").read_text().strip().startswith("Apache License")
     assert PROJECT["project"]["license"] == "Apache-2.0"

@@ -27,7 +27,9 @@ _RENDERERS = {
 class Command(Protocol):
     """A console script: takes arguments (None: those of the process), returns its exit code."""
 
-    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run it."""
+        ...
 
 
 class Parser(argparse.ArgumentParser):
