@@ -126,9 +126,9 @@ class TaskEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._nominal = copy.copy(self.model)
         self._substeps = _whole(self.task, WORLD_DT_S, self.model.opt.timestep)
         self._chunks = _whole(self.task, self.task.ctrl_dt_s, WORLD_DT_S)
-        n, dof = self._substeps * self._chunks, self.task.robot.dof
+        n = self._substeps * self._chunks
         self._phase = np.arange(n)[:, None] / n
-        self._joint_pos, self._joint_vel = np.empty((n, dof)), np.empty((n, dof))
+        self._qpos, self._qvel = np.empty((n, self.model.nq)), np.empty((n, self.model.nv))
         self._stages = [parse(stage.condition, self.task.signals) for stage in self.task.stages]
         self._predicates = {str(p): p for p in self.task.formula.predicates}
 
@@ -236,7 +236,7 @@ class TaskEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
                 # mj_step finds the contacts of the state it starts from; the first one was counted last time.
                 if data.ncon and row:
                     self._count_contacts()
-                self._joint_pos[row], self._joint_vel[row] = qpos[scene.qpos], qvel[scene.dof]
+                self._qpos[row], self._qvel[row] = qpos, qvel
                 row += 1
             episode.world = self.task.advance(episode.instance, episode.world, WORLD_DT_S, episode.move)
             scene.place(data, self.task.poses(episode.instance, episode.world))
@@ -244,11 +244,12 @@ class TaskEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             raise NonFiniteError(f"physics of {self.task.name} blew up at {episode.step * dt:g} s; reset() to go on")
         episode.step += 1
         episode.ref_pos, episode.ref_vel = pos, vel
-        self._count_limits(self._joint_pos, self._joint_vel)
+        joint_pos, joint_vel = self._qpos[:, scene.qpos], self._qvel[:, scene.dof]
+        self._count_limits(joint_pos, joint_vel)
         # Row i is the state at the end of physics step i; the reference it should follow then is the next row's.
         for worst, actual, path, end in (
-            (episode.tracking_pos, self._joint_pos, path_pos, pos),
-            (episode.tracking_vel, self._joint_vel, path_vel, vel),
+            (episode.tracking_pos, joint_pos, path_pos, pos),
+            (episode.tracking_vel, joint_vel, path_vel, vel),
         ):
             error = np.abs(actual - np.concatenate([path[1:], end[None]])).max(axis=0)
             np.maximum(worst, error, out=worst)

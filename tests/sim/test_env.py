@@ -16,7 +16,7 @@ from gymnasium.utils.env_checker import check_env
 import sim
 from robo.core.errors import ConfigError, NonFiniteError, RoboError, TaskError, UnknownNameError
 from sim.env import EnvOptions, TaskEnv, make, make_vector
-from sim.scene import Scene
+from sim.scene import Scene, compose
 from tasks.registry import TASKS
 from tasks.task import Camera
 
@@ -437,6 +437,14 @@ def test_a_task_with_a_broken_scene_names_what_is_wrong() -> None:
     misspelt = task(poses=lambda self, instance, world: {"bal": np.zeros(3)})
     with make(misspelt) as env, pytest.raises(TaskError, match="did you mean 'ball'"):
         env.reset(seed=0)
+
+
+def test_a_scene_takes_the_arm_in_other_shells() -> None:
+    task = TASKS.make("reach_avoid")
+    arm = task.robot.mjcf()
+    looks = [g for g in arm.geoms if not g.contype]
+    arm.delete(looks[0])
+    assert Scene(task, compose(task, arm)).model.ngeom == Scene(task).model.ngeom - 1
 
 
 # ---- vectors ----------------------------------------------------------------------------
