@@ -66,8 +66,9 @@ def bounds_at_start(
     if len(count) not in (1, batch):
         raise SpecError(f"known has {len(count)} entries, expected one, or one for each of {batch} traces")
     low, high = [], []
-    for (_, first, last), leaf in zip(made.leaves(), leaves, strict=False):
-        seen = torch.arange(first, last + 1, device=device) < count
+    firsts = [first for _, first, _ in made.leaves()] or [0]
+    for first, leaf in zip(firsts, leaves, strict=True):
+        seen = torch.arange(first, first + leaf.shape[1], device=device) < count
         low.append(torch.where(seen, leaf, -math.inf))
         high.append(torch.where(seen, leaf, math.inf))
     # Every leaf enters monotonically, so the two ends are the robustness of two traces.
@@ -109,8 +110,8 @@ def _leaves(made: Plan, rows: Mapping[str, Tensor], batch: int) -> list[Tensor]:
         cut = {n: rows[n] if whole else rows[n][:, first : last + 1] for n in leaf.predicate.signals}
         value = margin(leaf.predicate, cut, LIBRARY, leaf.negated)
         leaves.append(value if value.shape[0] == batch else value.expand(batch, -1))
-    # A formula such as `x > 0 or true` reads nothing, but still has a batch, a dtype and a device.
-    return leaves or [next(iter(rows.values())).new_zeros(batch, 0)]
+    # A formula such as `x > 0 or true` reads nothing, but still has a batch, a dtype, a device, and a gradient: zero.
+    return leaves or [sum(row[:, :0] for row in rows.values()).expand(batch, 0)]
 
 
 def _evaluate(made: Plan, rows: Mapping[str, Tensor], batch: int, smooth: float | None) -> Tensor:
@@ -305,7 +306,7 @@ class _Smooth(Algebra[_Traced]):
         value = root.value
         if self.filled:
             value = torch.where(value.abs() < 0.1 * _FAR, value, value.sign() * math.inf)
-        return (value / self.temperature).t()
+        return value.t() / self.temperature
 
     def backward(self, root: _Traced, grad: Tensor) -> list[Tensor]:
         if self.tape is None:
