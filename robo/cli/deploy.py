@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from rich.console import Console
 
-    from robo.core.errors import RobotError
+    from robo.core.errors import ConfigError, RobotError
     from robo.core.files import write_json
     from robo.runtime.deploy import DeployConfig, deploy
     from robo.runtime.log import next_folder
@@ -52,6 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from robo.train.run import Run
 
     run = Run.open(args.run)
+    if args.json:  # known before the arm moves, not after
+        try:
+            Path(args.json).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot write --json {args.json}: {error.strerror}; choose another place") from error
+        if Path(args.json).is_dir():
+            raise ConfigError(f"cannot write --json {args.json}: it is a folder; give a file")
     config = DeployConfig(
         robot=args.robot,
         task=Factory(call="tasks.registry:load_task", arguments={"name_or_path": run.config.task}),

@@ -377,53 +377,55 @@ class Control:
         if record is None:
             return
         episode.heard_s = time.monotonic()
-        if not episode.open or int(record["generation"]) != self.generation or not episode.in_step:
+        if not episode.open or int(record["generation"]) != self.generation:
             return
+        episode.answered = True
         episode.plan_ms = float(record["plan_ms"])
+        if episode.clear < ALARM_CLEAR:
+            return
         try:
             refused = self.supervisor.offer(unpack_chunk(record), time_s)
         except NonFiniteError as error:
             refused = str(error)
         if refused:
-            self._out_of_step(episode, f"a chunk {refused}")
+            self._lose(episode, f"a chunk {refused}")
         else:
             episode.covered_s = float(record["start_s"])
+            episode.lost = False
 
     def _call(self, inference: Inference, episode: _Episode, obs: dict[str, np.ndarray], time_s: float) -> None:
-        """Ask the policy for the reference from the next call on; after a gap, first bring it back to where the arm is.
+        """Ask the policy for the reference from the next call on.
 
-        A policy plans from its own reference. When one of its chunks was not executed the two have
-        parted: the backup plays out, and at rest the policy starts again from there.
+        A policy plans from its own reference. When a chunk came too late or did not fit, the two
+        have parted; chunks that meet the reference in force are taken all the same. If none does until the
+        backup has come to rest, the policy starts again from there.
         """
         call = round(float(obs["time_s"][0]) / self.task.ctrl_dt_s)
         if call >= self.task.steps:
             episode.open = False
         if not episode.open:
             return
-        if episode.in_step and call > 0 and episode.covered_s < time_s - 0.5 * self.dt_s:
-            self._out_of_step(episode, "no chunk came in time")
-        if episode.in_step:
-            inference.ask(obs, self.generation, episode.seed, act=True)
-        elif self.supervisor.at_rest(time_s) and episode.clear >= ALARM_CLEAR:
-            self._reset_policy(inference, episode, obs, act=True)
+        if call > 0 and episode.covered_s < time_s - 0.5 * self.dt_s:
+            self._lose(episode, "no chunk came in time")
+            # Not before it has answered: a policy that is slow to start would be started for ever.
+            if episode.answered and episode.clear >= ALARM_CLEAR and self.supervisor.at_rest(time_s):
+                self._reset_policy(inference, episode, obs, act=True)
+                return
+        inference.ask(obs, self.generation, episode.seed, act=True)
 
     def _reset_policy(self, inference: Inference, episode: _Episode, obs: dict[str, np.ndarray], act: bool) -> None:
-        """Tell the policy that the arm is at rest where its reference is, and to start again from there."""
+        """Tell the policy that the arm is at rest where its reference is, and to start (again) from there."""
         self.generation += 1
+        episode.answered = False
         shield = self.supervisor.shield
-        inference.ask(
-            obs | {"joint_pos": shield.pos, "joint_vel": np.zeros_like(shield.pos)},
-            self.generation,
-            episode.seed,
-            act,
-        )
-        episode.in_step = True
+        at_rest = {"joint_pos": shield.pos, "joint_vel": np.zeros_like(shield.pos)}
+        inference.ask(obs | at_rest, self.generation, episode.seed, act)
 
-    def _out_of_step(self, episode: _Episode, why: str) -> None:
-        if episode.in_step:
-            episode.in_step = False
-            self.supervisor.drop_pending()
-            self._event(episode, f"{why}; the backup takes over")
+    def _lose(self, episode: _Episode, why: str) -> None:
+        """The policy has no say until a chunk of it fits again: the one in force goes on, into its backup."""
+        if not episode.lost:
+            episode.lost = True
+            self._event(episode, f"{why}; the chunk in force goes on into its backup")
 
     # ---- what is seen --------------------------------------------------------------
 
@@ -435,7 +437,8 @@ class Control:
             episode.calls += 1
         episode.clear = episode.clear + 1 if safety > 0 else 0
         if safety <= 0 and episode.open:
-            self._out_of_step(episode, f"the measured safety margin is gone ({safety:.4f})")
+            self.supervisor.drop_pending()
+            self._lose(episode, f"the measured safety margin is gone ({safety:.4f})")
         return {f"signal/{name}": value for name, value in signals.items()} | {
             "safety_rho": safety,
             "rho_low": episode.rho_low,
@@ -469,8 +472,9 @@ class _Episode:
         index, seed: Which one.
         start_s: When its clock starts, on the monotonic clock [s].
         open: Whether chunks are asked for and taken.
-        in_step: Whether the policy's reference is the one in force.
         covered_s: Start of the newest chunk that was taken [s].
+        lost: Whether a chunk was missing or did not fit since then.
+        answered: Whether inference has answered since its last reset.
         calls: Calls of the policy that were due so far; samples of the monitor.
         clear: Samples since the last safety alarm.
         heard_s: When inference last answered, on the monotonic clock [s].
@@ -483,8 +487,9 @@ class _Episode:
     seed: int
     start_s: float
     open: bool = False
-    in_step: bool = False
     covered_s: float = -np.inf
+    lost: bool = False
+    answered: bool = False
     calls: int = 0
     clear: int = ALARM_CLEAR
     heard_s: float = 0.0

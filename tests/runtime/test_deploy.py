@@ -222,6 +222,23 @@ def test_a_chunk_that_does_not_fit_hands_over_to_the_backup_and_back(tmp_path: P
         assert seen[4:] == ["policy", "backup"]
 
 
+def test_a_safety_alarm_hands_over_to_the_backup(tmp_path: Path):
+    task_file = tmp_path / "near.py"
+    text = TASK_FILE.read_text().replace("- 0.1", "- 0.62")
+    task_file.write_text(text)
+    factory = Factory(call="tasks.registry:load_task", arguments={"name_or_path": str(task_file)})
+    config = DeployConfig(
+        robot="sim://panda?watchdog_s=1", task=factory, policy=Factory(call="runtime_doubles:wave"), supervisor=PATIENT
+    )
+    summary = deploy(load_task(task_file), config, tmp_path / "log")
+    assert "safety margin is gone" in summary["events"][0]["event"]
+    assert summary["stopped"] == "" and summary["episodes"][0]["rho_high"] < 0
+    ticks = read_ticks(tmp_path / "log")
+    assert controllers(ticks) == ["hold", "policy", "backup", "hold"]
+    alarm = np.flatnonzero(ticks["safety_rho"] <= 0)[0]
+    assert not (ticks["controller"][alarm + 60 :] == CONTROLLERS.index("policy")).any()
+
+
 # ---- everything else goes wrong --------------------------------------------------------
 
 

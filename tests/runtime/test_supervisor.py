@@ -124,11 +124,19 @@ def test_a_later_chunk_must_meet_the_one_in_force(supervisor: Supervisor):
     assert supervisor.reference(0.25)[2] == "backup"
 
 
+def test_a_late_chunk_is_taken_if_it_leads_on(supervisor: Supervisor):
+    assert supervisor.offer(chunk(), 0.05) == ""
+    supervisor.reference(0.1)
+    later = chunk(0.2, joint_pos=chunk().joint_pos[1:], joint_vel=chunk().joint_vel[1:])
+    assert supervisor.offer(later, 0.26) == ""
+    assert supervisor.reference(0.26)[2] == "policy"
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
         ({"offset_rad": 0.05}, "does not meet"),
-        ({"start_s": 0.0}, "late"),
+        ({"start_s": -0.1}, "150 ms late"),
         ({"start_s": np.nan}, "times"),
         ({"dt_s": 0.0}, "times"),
         ({"tail": 9}, "times"),
