@@ -276,7 +276,7 @@ class _Bar:
         self._progress, self._bar = progress, bar
 
     def update(self, step: int, values: Mapping[str, float]) -> None:
-        self._progress.update(self._bar, completed=step, metrics=_text(values))
+        self._progress.update(self._bar, completed=step, metrics=_text(values, 2))
 
 
 @contextmanager
@@ -286,7 +286,7 @@ def _progress(step: int, total: int) -> Iterator[_Plain | _Bar]:
         yield _Plain(step, total)
         return
     columns = (
-        BarColumn(),
+        BarColumn(bar_width=16),
         MofNCompleteColumn(),
         _Rate(),
         TextColumn("ETA"),
@@ -297,5 +297,5 @@ def _progress(step: int, total: int) -> Iterator[_Plain | _Bar]:
         yield _Bar(progress, progress.add_task("train", total=total, completed=step, metrics=""))
 
 
-def _text(values: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.3g}" for name, value in list(values.items())[:4])
+def _text(values: Mapping[str, float], most: int = 4) -> str:
+    return "  ".join(f"{name} {value:.3g}" for name, value in list(values.items())[:most])
