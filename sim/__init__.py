@@ -5,16 +5,43 @@ Importing this package registers every known task with Gymnasium, as ``robo/<tas
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
+from robo.core.errors import RenderError, nearest
 from tasks.registry import TASKS
 
 if TYPE_CHECKING:
     from sim.env import EnvOptions, TaskEnv, make, make_vector
 
 __all__ = ["EnvOptions", "TaskEnv", "make", "make_vector"]
+
+_RENDERERS = ("egl", "osmesa", "glfw", "glx")
+_NO_WISH = ("", "enable", "enabled", "on", "true", "1")
+_OFF = ("disable", "disabled", "off", "false", "0")
+
+
+def mujoco_gl() -> str:
+    """What ``MUJOCO_GL`` asks for: ``"egl"``, ``"osmesa"``, ``"glfw"``, ``"glx"``, ``"off"``, or ``""`` for no wish.
+
+    Raises:
+        RenderError: It names no renderer. MuJoCo itself then cannot be imported, so this comes first.
+    """
+    wanted = os.environ.get("MUJOCO_GL", "").lower().strip()
+    if wanted in _NO_WISH:
+        return ""
+    if wanted in _OFF:
+        return "off"
+    if wanted not in _RENDERERS:
+        raise RenderError(
+            f"MUJOCO_GL={wanted} is no renderer: {nearest(wanted, _RENDERERS)}; unset it to have one chosen"
+        )
+    return wanted
+
+
+mujoco_gl()
 
 for _name in TASKS:
     gymnasium.register(id=f"robo/{_name}-v0", entry_point="sim.env:make", kwargs={"task": _name})

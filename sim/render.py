@@ -17,10 +17,12 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from robo.core.errors import ConfigError, RenderError, UnknownNameError, nearest
+from robo.core.errors import ConfigError, RenderError, UnknownNameError
+from sim import mujoco_gl
 
 _MODULES = {"egl": "mujoco.egl", "osmesa": "mujoco.osmesa", "glfw": "mujoco.glfw", "glx": "mujoco.glfw"}
-_OFF = ("disable", "disabled", "off", "false", "0")
+_PLATFORM = os.environ.get("PYOPENGL_PLATFORM")
+"""As the user set it: opening a context sets it too."""
 _MEND = (
     "install one with `apt-get install libegl1 libgl1-mesa-dri` (EGL) or `apt-get install libosmesa6` (OSMesa); "
     "`robo-info` shows what works"
@@ -50,13 +52,16 @@ raise SystemExit(0 if pixels[16, 16, 0] > pixels[0, 0, 0] + 20 else "the picture
 @cache
 def probe(name: str) -> str:
     """Try an OpenGL library (``"egl"``, ``"osmesa"``, ``"glfw"``): an empty text if it draws, else why not."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")}
+    if _PLATFORM is not None:
+        environment["PYOPENGL_PLATFORM"] = _PLATFORM
     try:
         done = subprocess.run(
             [sys.executable, "-c", _PROBE.format(module=_MODULES[name])],
             capture_output=True,
             text=True,
             timeout=60,
-            env={k: v for k, v in os.environ.items() if k not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")},
+            env=environment,
         )
     except subprocess.TimeoutExpired:
         return "does not answer within 60 s"
@@ -73,11 +78,9 @@ def backend() -> str:
     Raises:
         RenderError: ``MUJOCO_GL`` names none that exists or switches rendering off, or none works; says how to mend it.
     """
-    wanted = os.environ.get("MUJOCO_GL", "").lower().strip()
-    if wanted in _OFF:
-        raise RenderError(f"MUJOCO_GL={wanted} switches rendering off; unset it to take pictures")
-    if wanted and wanted not in _MODULES:
-        raise RenderError(f"MUJOCO_GL={wanted} is no renderer: {nearest(wanted, _MODULES)}")
+    wanted = mujoco_gl()
+    if wanted == "off":
+        raise RenderError(f"MUJOCO_GL={os.environ['MUJOCO_GL']} switches rendering off; unset it to take pictures")
     if wanted:
         return wanted
     failures = []
@@ -153,7 +156,10 @@ class Renderer:
             _remember(self)
         except (ImportError, AttributeError, OSError, RuntimeError, mujoco.FatalError) as error:
             self.close()
-            raise RenderError(f"renderer {name} does not start ({' '.join(str(error).split())}); {_MEND}") from error
+            unset = "unset MUJOCO_GL to have one chosen, or " if mujoco_gl() else ""
+            raise RenderError(
+                f"renderer {name} does not start ({' '.join(str(error).split())}); {unset}{_MEND}"
+            ) from error
 
     def _make_context(self) -> Any:
         """Context with this renderer's size and quality; both are read from the model, which is put back."""

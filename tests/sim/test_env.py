@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -17,7 +18,7 @@ import sim
 from robo.core.errors import ConfigError, NonFiniteError, RoboError, TaskError, UnknownNameError
 from sim.env import EnvOptions, TaskEnv, make, make_vector
 from sim.scene import Scene, compose
-from tasks.registry import TASKS
+from tasks.registry import TASKS, load_task
 from tasks.task import Camera
 
 TASK_NAMES = list(TASKS)
@@ -116,6 +117,9 @@ def test_info_holds_the_truth(env: TaskEnv) -> None:
     assert info["time_s"] == pytest.approx(3 * task.ctrl_dt_s)
     assert 0 <= info["stage"] <= len(task.stages)
     assert info["violations"] == {"contacts": {}, "joint_limit": 0, "velocity": 0}
+    assert {k: v.shape for k, v in info["tracking"].items()} == {
+        k: (task.robot.dof,) for k in ("joint_pos", "joint_vel")
+    }
     assert json.dumps(info["signals"]) and all(isinstance(v, float) for v in info["signals"].values())
 
 
@@ -232,6 +236,7 @@ def test_witness_of_an_instance_satisfies_the_specification_in_physics(reach: Ta
         assert reward > 0 and info["stage"] == 2
         assert info["violations"] == {"contacts": {}, "joint_limit": 0, "velocity": 0}
         assert worst < reach.task.robot.servo.tracking_error_rad.min()
+        assert worst <= info["tracking"]["joint_pos"].max() < reach.task.robot.servo.tracking_error_rad.min()
 
 
 def test_given_instance_is_used(reach: TaskEnv) -> None:
@@ -466,6 +471,16 @@ def test_vector_is_the_single_environments_side_by_side(processes: bool) -> None
                 np.testing.assert_array_equal(seen[name][i], value)
             assert info["signals"]["clearance_m"][i] == alone["signals"]["clearance_m"]
             assert info["stage"][i] == alone["stage"]
+    finally:
+        vector.close()
+
+
+def test_vector_of_a_task_file_of_ones_own(tmp_path: Path) -> None:
+    own = tmp_path / "mine.py"
+    own.write_text("from tasks.reach_avoid import ReachAvoid\n\n\nclass Mine(ReachAvoid):\n    name = 'mine'\n")
+    vector = make_vector(load_task(own), 2)
+    try:
+        assert vector.reset(seed=0)[0]["mover"].shape == (2, 3)
     finally:
         vector.close()
 

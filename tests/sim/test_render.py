@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 
 import mujoco
@@ -209,11 +211,20 @@ def choose(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_renderer_of_the_environment_variable_is_honoured(choose) -> None:
-    assert choose("osmesa") == "osmesa" and choose("EGL") == "egl"
+    assert choose("osmesa") == "osmesa" and choose("EGL") == "egl" and choose("on") == "egl"
     with pytest.raises(RenderError, match="did you mean 'osmesa'"):
         choose("osmes")
     with pytest.raises(RenderError, match="switches rendering off; unset it"):
         choose("disabled")
+
+
+def test_an_unknown_renderer_is_one_line_before_mujoco_is_imported() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sim"], env=os.environ | {"MUJOCO_GL": "elg"}, capture_output=True, text=True
+    )
+    assert done.stderr.splitlines()[-1].startswith(
+        "robo.core.errors.RenderError: MUJOCO_GL=elg is no renderer: did you"
+    )
 
 
 def test_first_renderer_that_draws_is_taken(choose) -> None:

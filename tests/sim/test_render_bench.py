@@ -14,9 +14,9 @@ def test_one_row_per_size_with_an_interval_around_the_ratio() -> None:
     report = render_bench(seconds=1.0, sizes=(32,))
     (row,) = report.rows
     assert row["size"] == "32x32" and row["turns"] >= 4
-    low, high = map(float, row["time_ratio_ci95"].split(" .. "))
-    assert 0 < low <= row["time_ratio"] <= high
-    assert row["env_frames_per_s"] > 0 and row["bare_frames_per_s"] > 0
+    low, high = map(float, row["ratio_ci95"].split(" .. "))
+    assert 0 < low <= row["ratio"] <= high
+    assert row["env_fps"] > 0 and row["bare_fps"] > 0
 
 
 def test_different_or_empty_pictures_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
