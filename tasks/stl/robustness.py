@@ -51,7 +51,7 @@ def robustness(formula: Formula, signals: Mapping[str, Any], dt: float, smooth: 
 def robustness_at_start(formula: Formula, signals: Mapping[str, Any], dt: float, smooth: float | None) -> Tensor:
     """See `Formula.robustness_at_start`."""
     rows, batch, samples = _rows(formula, signals)
-    return _evaluate(plan(formula, dt, samples, whole=False), rows, batch, smooth)[:, 0]
+    return _evaluate(plan(formula, dt, samples, whole=False), rows, batch, smooth).squeeze(1)
 
 
 def bounds_at_start(
@@ -73,7 +73,7 @@ def bounds_at_start(
         high.append(torch.where(seen, leaf, math.inf))
     # Every leaf enters monotonically, so the two ends are the robustness of two traces.
     both = [torch.cat(ends) for ends in zip(low, high, strict=True)]
-    result = _exact(made, both)[:, 0]
+    result = _exact(made, both).squeeze(1)
     return result[:batch], result[batch:]
 
 
@@ -111,7 +111,7 @@ def _leaves(made: Plan, rows: Mapping[str, Tensor], batch: int) -> list[Tensor]:
         value = margin(leaf.predicate, cut, LIBRARY, leaf.negated)
         leaves.append(value if value.shape[0] == batch else value.expand(batch, -1))
     # A formula such as `x > 0 or true` reads nothing, but still has a batch, a dtype, a device, and a gradient: zero.
-    return leaves or [sum(row[:, :0] for row in rows.values()).expand(batch, 0)]
+    return leaves or [functools.reduce(torch.add, (row[:, :0] for row in rows.values())).expand(batch, 0)]
 
 
 def _evaluate(made: Plan, rows: Mapping[str, Tensor], batch: int, smooth: float | None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -34,7 +35,7 @@ def feed(formula: Formula, signals: dict[str, np.ndarray], dt: float = DT) -> li
 
 
 def assert_nested(intervals: list[Interval]) -> None:
-    for before, after in zip(intervals, intervals[1:], strict=False):
+    for before, after in itertools.pairwise(intervals):
         assert before.lo <= after.lo <= after.hi <= before.hi
 
 
@@ -146,7 +147,7 @@ def test_predicates_and_bad_samples() -> None:
     for sample in ({"a": math.nan, "b": 1.0}, {"a": -1.0, "b": 1.0}, {"a": 0.0, "b": 1.0}, {"a": 1.0, "b": math.nan}):
         with pytest.raises(NonFiniteError, match="sample 1"):
             monitor.update(sample)
-    with pytest.raises(SpecError, match="'b'.*not given"):
+    with pytest.raises(SpecError, match=r"'b'.*not given"):
         monitor.update({"a": 1.0})
     assert monitor.interval == first
     monitor.update({"a": 4.0, "b": 2.0})
