@@ -17,14 +17,6 @@ from tasks.reach_avoid import ReachAvoid
 SMALL = TrainConfig(steps=60, batch=32, pool=64, width=64, depth=2)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def task() -> ReachAvoid:
     return ReachAvoid()
