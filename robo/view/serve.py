@@ -13,9 +13,10 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote
 
-from robo.core.errors import ConfigError, MissingDependencyError, RoboError
+from robo.core.errors import ConfigError, MissingDependencyError, RoboError, RunError
 
 HOST = "127.0.0.1"
 WEB_PORT, DATA_PORT = 9090, 9876
@@ -33,9 +34,12 @@ def viewer(recording: Path, *, web_port: int | None = None, data_port: int | Non
         web_port, data_port: Ports of the page and of its data; by default 9090 and 9876, or free ones if taken.
 
     Raises:
+        RunError: There is no such recording.
         ConfigError: A port that was asked for is taken.
         RoboError: The server does not start.
     """
+    if not recording.is_file():
+        raise RunError(f"no recording at {recording}; make one with: robo-view RUN --save {recording}")
     web = _port(web_port, WEB_PORT, "--port")
     data = _port(data_port, DATA_PORT, "--data-port")
     options = ["--serve-web", "--bind", HOST, "--web-viewer-port", str(web), "--port", str(data)]
@@ -79,7 +83,7 @@ def _port(asked: int | None, usual: int, option: str) -> int:
     raise ConfigError(f"port {asked} is taken; choose another {option}, or leave it out for a free one")
 
 
-def _wait(process: subprocess.Popen, ports: tuple[int, ...], log) -> None:
+def _wait(process: subprocess.Popen[bytes], ports: tuple[int, ...], log: IO[str]) -> None:
     end = time.monotonic() + START_S
     for port in ports:
         while True:
