@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import gymnasium
 import mujoco
 import numpy as np
@@ -481,6 +484,11 @@ def make_vector(
     """
     if n < 1:
         raise ConfigError(f"a vector needs at least 1 environment, not {n}")
+    if isinstance(task, Task):
+        module = sys.modules[type(task).__module__]
+        if module.__name__ != "__main__" and PathFinder.find_spec(module.__name__.partition(".")[0]) is None:
+            # A task file of one's own: a fresh interpreter could not import it, so its code travels along.
+            cloudpickle.register_pickle_by_value(module)
     makers = [partial(make, task, **kwargs)] * n
     if not processes:
         return gymnasium.vector.SyncVectorEnv(makers)
