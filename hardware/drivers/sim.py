@@ -103,9 +103,7 @@ class SimDriver(Driver):
             "plant": asdict(self.config),
             "fds": fds,
         }
-        self._child = Child(
-            "hardware.plant", config, tuple(fds.values()), f"the plant of {self.info.uri}", RobotError
-        )
+        self._child = Child("hardware.plant", config, tuple(fds.values()), f"the plant of {self.info.uri}", RobotError)
         self._released = False
         try:
             self._child.wait_answer(START_S)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import nn
 
@@ -21,9 +23,10 @@ class PlanNetwork(nn.Module):
         self.knots, self.joints = model.motion.knots, model.task.robot.dof
         sizes = [model.feature_size] + [width] * depth
         layers: list[nn.Module] = []
-        for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+        for n_in, n_out in itertools.pairwise(sizes):
             layers += [nn.Linear(n_in, n_out), nn.ReLU()]
         self.body = nn.Sequential(*layers, nn.Linear(width, self.knots * self.joints))
+        self.velocity_rad_s: torch.Tensor
         self.register_buffer("velocity_rad_s", model.velocity_rad_s.clone(), persistent=False)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:

@@ -176,7 +176,7 @@ class StlPolicy(Policy):
         parts stay below the margin) asks for, times a factor that differs from start to start. Best of all iterates.
         """
         cfg, motion, limit = self.config.plan, self.model.motion, self.model.velocity_rad_s
-        q, v = start
+        q, _ = start
         ticks = self.task.steps - tick + 1
         base = torch.stack([plans[i % len(plans)].v for i in range(cfg.starts)])
         hat = self._tensor(motion.hat[:ticks, 1:])

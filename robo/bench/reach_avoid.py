@@ -44,9 +44,7 @@ def reach_avoid_bench(
     for name, load, mismatch in [*loads, (GRADIENT, partial(_load_gradient, run), 0.0)]:
         if only not in name:
             continue
-        result = evaluate(
-            load, episodes=episodes, seed=seed, workers=workers, mismatch=mismatch, policy=name
-        ).summary()
+        result = evaluate(load, episodes=episodes, seed=seed, workers=workers, mismatch=mismatch, policy=name).summary()
         rows.append(
             {
                 "policy": name,

@@ -73,9 +73,7 @@ def tracking_bench(task: str = "reach_avoid", episodes: int = 100, seed: int = 0
     )
 
 
-def _inside(
-    motion: ArmMotion, robot, start: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _inside(motion: ArmMotion, robot, start: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A random motion (N + 1, J) that stays inside the joint limits: velocities turn round near them."""
     share = rng.uniform(-1, 1, (motion.knots, robot.dof))
     extreme = rng.uniform(size=share.shape) < 0.2
