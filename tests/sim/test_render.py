@@ -182,6 +182,12 @@ def test_closing_or_dropping_a_renderer_leaves_others_alone(scene: Scene, data: 
         first.rgb(data, "front")
 
 
+def test_a_process_that_forgets_to_close_ends_quietly() -> None:
+    script = "import sim; env = sim.make('reach_avoid', cameras=('front',), size=16); env.reset(seed=0); keep = [env]"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_unknown_camera_names_the_nearest(scene: Scene, data: mujoco.MjData) -> None:
     with Renderer(scene.model, SIZE) as renderer, pytest.raises(UnknownNameError, match="did you mean 'front'"):
         renderer.depth(data, "frnt")
