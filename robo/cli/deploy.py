@@ -104,6 +104,7 @@ def _table(summary: dict[str, Any]) -> Table:
     table.add_row("ticks, missed", f"{summary['ticks']}, {summary['missed']}")
     table.add_row("lateness p50 / p99 / max", f"{numbers('late_ms')} / {number(summary['late_ms_max'])}")
     table.add_row("planning time p50 / p99", f"{numbers('plan_ms')} ms")
+    table.add_row("chunks that came late", str(summary["late_chunks"]))
     table.add_row("real-time scheduling", ", ".join(granted) or "not permitted")
     table.add_row("time stolen from this machine", number(100 * (summary["steal"] or 0.0), "%"))
     table.add_row("episodes satisfied", f"{summary['satisfied']} of {len(judged)}")

@@ -280,6 +280,7 @@ class Control:
             whole=episode.calls > self.task.steps,
             rho_low=_plain(episode.rho_low),
             rho_high=_plain(episode.rho_high),
+            late_chunks=episode.late_chunks,
         )
         if episode.cut:
             raise RobotError(episode.cut)
@@ -318,6 +319,9 @@ class Control:
             obs = self._observe(state, done // self.per_call * self.task.ctrl_dt_s)
             self._call(inference, episode, obs, time_s)
         asked_pos, asked_vel, controller = self.supervisor.reference(time_s)
+        if episode.lost and not episode.told and controller in ("backup", "hold"):
+            episode.told = True
+            self._event(episode, f"{episode.lost}; the backup took over")
         row = self._send(episode, state, asked_pos, asked_vel, controller)
         row |= {"late_s": late_s, "missed": missed, "time_s": time_s, "plan_ms": episode.plan_ms}
         episode.plan_ms = np.nan
@@ -388,10 +392,10 @@ class Control:
         except NonFiniteError as error:
             refused = str(error)
         if refused:
-            self._lose(episode, f"a chunk {refused}")
+            episode.lost = episode.lost or f"a chunk {refused}"
         else:
             episode.covered_s = float(record["start_s"])
-            episode.lost = False
+            episode.lost, episode.told = "", False
 
     def _call(self, inference: Inference, episode: _Episode, obs: dict[str, np.ndarray], time_s: float) -> None:
         """Ask the policy for the reference from the next call on.
@@ -406,7 +410,8 @@ class Control:
         if not episode.open:
             return
         if call > 0 and episode.covered_s < time_s - 0.5 * self.dt_s:
-            self._lose(episode, "no chunk came in time")
+            episode.lost = episode.lost or "no chunk came in time"
+            episode.late_chunks += 1
             # Not before it has answered: a policy that is slow to start would be started for ever.
             if episode.answered and episode.clear >= ALARM_CLEAR and self.supervisor.at_rest(time_s):
                 self._reset_policy(inference, episode, obs, act=True)
@@ -421,12 +426,6 @@ class Control:
         at_rest = {"joint_pos": shield.pos, "joint_vel": np.zeros_like(shield.pos)}
         inference.ask(obs | at_rest, self.generation, episode.seed, act)
 
-    def _lose(self, episode: _Episode, why: str) -> None:
-        """The policy has no say until a chunk of it fits again: the one in force goes on, into its backup."""
-        if not episode.lost:
-            episode.lost = True
-            self._event(episode, f"{why}; the chunk in force goes on into its backup")
-
     # ---- what is seen --------------------------------------------------------------
 
     def _watch(self, episode: _Episode, obs: dict[str, np.ndarray], call: int) -> dict[str, Any]:
@@ -438,7 +437,7 @@ class Control:
         episode.clear = episode.clear + 1 if safety > 0 else 0
         if safety <= 0 and episode.open:
             self.supervisor.drop_pending()
-            self._lose(episode, f"the measured safety margin is gone ({safety:.4f})")
+            episode.lost = episode.lost or f"the measured safety margin is gone ({safety:.4f})"
         return {f"signal/{name}": value for name, value in signals.items()} | {
             "safety_rho": safety,
             "rho_low": episode.rho_low,
@@ -473,7 +472,9 @@ class _Episode:
         start_s: When its clock starts, on the monotonic clock [s].
         open: Whether chunks are asked for and taken.
         covered_s: Start of the newest chunk that was taken [s].
-        lost: Whether a chunk was missing or did not fit since then.
+        lost: Why the policy has no say since then: a chunk was missing or did not fit; empty while it has.
+        told: Whether that was told; it is when the backup takes over.
+        late_chunks: Calls whose chunk was not there when it should have started.
         answered: Whether inference has answered since its last reset.
         calls: Calls of the policy that were due so far; samples of the monitor.
         clear: Samples since the last safety alarm.
@@ -488,7 +489,9 @@ class _Episode:
     start_s: float
     open: bool = False
     covered_s: float = -np.inf
-    lost: bool = False
+    lost: str = ""
+    told: bool = False
+    late_chunks: int = 0
     answered: bool = False
     calls: int = 0
     clear: int = ALARM_CLEAR

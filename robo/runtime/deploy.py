@@ -202,6 +202,7 @@ def deploy(
         "warm_ms": session.ready.get("warm_ms"),
         "steal": session.steal,
         **timing(ticks),
+        "late_chunks": sum(said["late_chunks"] for said in session.episodes),
         "events": session.events,
         "episodes": [_episode(task, d, ticks, said) for d, said in _pair(drawn, session.episodes)],
         "log": str(folder) if recorder else None,

@@ -41,8 +41,8 @@ class Wave(Policy):
             self.misbehave()
         start = now + dt
         pos, vel = (np.stack(rows) for rows in zip(self.wave(start), self.wave(start + dt), strict=True))
-        # Braking over half a second with constant deceleration: exact in cubic Hermite samples.
-        n = 5
+        # Braking with constant deceleration: exact in cubic Hermite samples.
+        n = 3
         t = np.arange(1, n + 1)[:, None] * dt
         brake = -vel[1] / (n * dt)
         pos = np.concatenate([pos, pos[1] + vel[1] * t + 0.5 * brake * t**2])
@@ -76,7 +76,7 @@ class Wave(Policy):
             )
         if self.fault == "late":
             self.fault = ""
-            time.sleep(0.15)
+            time.sleep(0.35)
 
 
 def wave(**options) -> Policy:
@@ -93,12 +93,12 @@ def slow() -> Policy:
 def other_task() -> Policy:
     """A policy that was trained for another task."""
     policy = Wave()
-    policy.info = PolicyInfo(task="push", observation=policy.info.observation, joints=7, ctrl_dt_s=0.1)
+    policy.info = PolicyInfo(task="push", observation=policy.info.observation, joints=7, ctrl_dt_s=0.2)
     return policy
 
 
 def other_observation() -> Policy:
     """A policy that wants to see what the task does not show."""
     policy = Wave()
-    policy.info = PolicyInfo(task="wave", observation={"rgb_front": (64, 64, 3)}, joints=7, ctrl_dt_s=0.1)
+    policy.info = PolicyInfo(task="wave", observation={"rgb_front": (64, 64, 3)}, joints=7, ctrl_dt_s=0.2)
     return policy

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hardware.plant import PlantScene
 from robo.core.errors import RobotError, RunError
-from robo.runtime.deploy import DeployConfig, deploy
+from robo.runtime.deploy import DeployConfig, deploy, draw
 from robo.runtime.log import RAW, TICKS, next_folder, read_ticks
 from robo.runtime.protocol import CONTROLLERS, Factory
 from robo.runtime.supervisor import SupervisorConfig
@@ -98,9 +99,9 @@ def controllers(ticks: dict[str, np.ndarray]) -> list[str]:
 
 def test_episodes_are_played_judged_and_logged(tmp_path: Path):
     folder = next_folder(tmp_path / "deploy")
-    summary = play(folder, seconds=3.0)
+    summary = play(folder, seconds=3.5)
     assert folder.name == "001" and next_folder(tmp_path / "deploy").name == "002"
-    assert summary["stopped"] == "" and summary["events"] == []
+    assert summary["stopped"] == "" and summary["events"] == [] and summary["late_chunks"] == 0
     assert len(summary["episodes"]) == 2 and summary["satisfied"] == 2 and summary["safety_violations"] == 0
     for episode in summary["episodes"]:
         assert episode["whole"] and episode["rho_low"] == episode["rho_high"] == pytest.approx(episode["rho"], abs=0.02)
@@ -115,14 +116,13 @@ def test_episodes_are_played_judged_and_logged(tmp_path: Path):
     per_episode = [controllers({k: v[ticks["episode"] == e] for k, v in ticks.items()}) for e in (0, 1)]
     assert per_episode == [["hold", "policy", "backup"]] * 2
     calls = np.isfinite(ticks["safety_rho"])
-    assert calls.sum() == 2 * 21 and np.isfinite(ticks["signal/turned_rad"][calls]).all()
+    assert calls.sum() == 2 * 11 and np.isfinite(ticks["signal/turned_rad"][calls]).all()
 
 
-def test_the_same_seed_gives_the_same_world(tmp_path: Path):
-    first, second = play(tmp_path / "a", seed=5), play(tmp_path / "b", seed=5)
-    assert first["episodes"][0]["rho"] == pytest.approx(second["episodes"][0]["rho"], abs=1e-3)
-    a, b = (json.loads((tmp_path / name / "scene.json").read_text()) for name in "ab")
-    assert a == b
+def test_the_same_seed_gives_the_same_world():
+    task = load_task("reach_avoid")
+    first, second, other = (PlantScene(xml="", episodes=(draw(task, seed)[1],)).to_json() for seed in (5, 5, 6))
+    assert first == second != other
 
 
 def test_a_dry_run_starts_everything_and_moves_nothing(tmp_path: Path):
