@@ -23,6 +23,8 @@ from tasks.stl.exact import Values
 from tasks.stl.program import Chain, Extreme, Leaf, Limit, Op, Steps, children, lower, merge, prune, reads
 from tasks.stl.syntax import SCALAR_LIBRARY, Formula, Predicate, margin
 
+_MOST_VALUES = 5_000_000
+
 Range: TypeAlias = tuple[int, int]
 """First and last sample."""
 
@@ -37,13 +39,15 @@ class Interval(NamedTuple):
 class Monitor:
     """Feeds on one sample after the other; made by `Formula.monitor`.
 
+    `interval` holds what is known so far, `predicates` the predicates' latest values.
+
     Args:
         formula: What is monitored.
         dt: Distance of samples [s].
 
     Raises:
-        SpecError: An interval is no multiple of dt, or an unbounded operator stands where it would need memory
-            without bound (below another unbounded one).
+        SpecError: An interval is no multiple of dt, or the formula needs too much memory: an operator without end
+            below another temporal one, or windows of millions of samples.
     """
 
     def __init__(self, formula: Formula, dt: float) -> None:
@@ -52,7 +56,7 @@ class Monitor:
         self._ends = (_End(formula, ops, upper=False), _End(formula, ops, upper=True))
         self._names = formula.signals
         self._texts = tuple(str(predicate) for predicate in formula.predicates)
-        self._latest: dict[Predicate, float] = {}
+        self._latest: list[float] = []
         self._samples = 0
         self.interval = Interval(self._ends[0].value, self._ends[1].value)
 
@@ -70,7 +74,7 @@ class Monitor:
             values[name] = value = float(sample[name])
             if value != value:
                 raise NonFiniteError(f"signal {name!r} is NaN at sample {self._samples}")
-        latest = {predicate: self._margin(predicate, values) for predicate in self.formula.predicates}
+        latest = [self._margin(predicate, values) for predicate in self.formula.predicates]
         self._latest = latest
         if self.interval.lo != self.interval.hi:
             for end in self._ends:
@@ -81,7 +85,7 @@ class Monitor:
 
     def predicates(self) -> dict[str, float]:
         """Robustness of every predicate at the latest sample, by its text; empty before the first."""
-        return dict(zip(self._texts, self._latest.values(), strict=False))
+        return dict(zip(self._texts, self._latest, strict=False))
 
     def _margin(self, predicate: Predicate, values: Mapping[str, float]) -> float:
         try:
@@ -212,9 +216,17 @@ class _End:
         self.unknown = math.inf if upper else -math.inf
         self.ops: tuple[_Op, ...] = _Rewrite(ops, upper).pruned
         count = len(self.ops)
+        order = {predicate: slot for slot, predicate in enumerate(formula.predicates)}
+        self.slots = [order[op.predicate] if isinstance(op, Leaf) else -1 for op in self.ops]
         self.algebra = Values(1)
         self._measure()
-        self.tracks = [_Track(self.spans[i][0], self._capacity(i)) for i in range(count)]
+        capacities = [self._capacity(i) for i in range(count)]
+        if sum(capacities) > _MOST_VALUES:
+            raise SpecError(
+                f"cannot monitor {str(formula)[:80]!r}: it needs {sum(capacities)} values in memory, at most "
+                f"{_MOST_VALUES} are kept; shorten its intervals or raise dt"
+            )
+        self.tracks = [_Track(span[0], size) for span, size in zip(self.spans, capacities, strict=True)]
         self.endless = {
             i: _Endless(op, self.spans[i][0], self.unknown)
             for i, op in enumerate(self.ops)
@@ -238,6 +250,9 @@ class _End:
         self.ahead: list[Steps] = [0] * count
         self.after: list[Steps] = [0] * count
         self.plain = [True] * count
+        # Samples behind now from which a value changes no more. Endless windows are folded up as values come; only
+        # what is below them is looked back at.
+        settles = [0] * count
         for i, op in enumerate(self.ops):
             if isinstance(op, Limit):
                 self.plain[i] = op.top == self.upper
@@ -246,6 +261,7 @@ class _End:
                 self.after[i] = max(self.after[i], self.after[child] - min(first, 0))
                 # A value that reads the past may be decided, or empty, before its own sample comes.
                 self.plain[i] = self.plain[i] and self.plain[child] and first >= 0 and isinstance(op, Extreme | Chain)
+                settles[i] = max(settles[i], settles[child] + (1 if last == math.inf else int(max(last, 0))))
         self.spans: list[tuple[int, Steps]] = [(-1, -1)] * count
         self.spans[-1] = (0, 0)
         self.back: list[int] = [0] * count
@@ -259,8 +275,7 @@ class _End:
                     f"cannot monitor {str(self.formula)[:80]!r} in bounded memory: an operator without end stands "
                     "below another temporal operator; give the inner one an interval"
                 )
-            finite_ahead = self._finite_ahead(i)
-            self.back[i] = max(self.back[i], finite_ahead + 2)
+            self.back[i] = max(self.back[i], settles[i] + 2)
             if isinstance(op, _Prefix | _Scan):
                 first = 0  # a recursion starts at the start
                 self.spans[i] = (0, last)
@@ -276,12 +291,6 @@ class _End:
                 )
                 self.front[child] = max(self.front[child], int(ahead))
 
-    def _finite_ahead(self, i: int) -> int:
-        if self.ahead[i] < math.inf:
-            return int(self.ahead[i])
-        # Values with an endless window are folded up as they come; only what is below them is looked back at.
-        return max((self._finite_ahead(child) + 1 for child in _children(self.ops[i])), default=0)
-
     def _capacity(self, i: int) -> int:
         first, last = self.spans[i]
         needed = self.back[i] + self.front[i] + 2
@@ -289,15 +298,15 @@ class _End:
 
     # Updating.
 
-    def update(self, now: int, latest: Mapping[Predicate, float]) -> None:
-        """Take in the predicates' values at sample `now`."""
+    def update(self, now: int, latest: Sequence[float]) -> None:
+        """Take in the values of the formula's predicates at sample `now`."""
         changed: list[Range | None] = [None] * len(self.ops)
         for i, op in enumerate(self.ops):
             track = self.tracks[i]
             grown = self._extend(i, now) if self.spans[i][1] == math.inf else None
             if isinstance(op, Leaf):
                 if track.base <= now < track.end:
-                    value = latest[op.predicate]
+                    value = latest[self.slots[i]]
                     track.data[now - track.base] = -value if op.negated else value
                     changed[i] = (now, now)
             elif isinstance(op, Extreme):

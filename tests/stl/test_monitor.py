@@ -39,7 +39,7 @@ def assert_nested(intervals: list[Interval]) -> None:
         assert before.lo <= after.lo <= after.hi <= before.hi
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(formulas(leaves=predicates, unbounded=False, max_leaves=8).filter(has_signal), seeds)
 def test_bounded_formulas_end_at_the_offline_value(formula: Formula, seed: int) -> None:
     samples = round(formula.horizon_s / DT) + 3
@@ -55,7 +55,7 @@ def test_bounded_formulas_end_at_the_offline_value(formula: Formula, seed: int) 
         assert interval.lo == pytest.approx(lo, abs=1e-9) and interval.hi == pytest.approx(hi, abs=1e-9)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(formulas(max_leaves=6).filter(has_signal), seeds, st.integers(1, 40))
 def test_any_formula_is_bounded_from_both_sides(formula: Formula, seed: int, samples: int) -> None:
     try:
@@ -125,6 +125,12 @@ def test_memory_is_bounded(text: str) -> None:
 def test_what_needs_endless_memory_is_refused(text: str) -> None:
     with pytest.raises(SpecError, match="give the inner one an interval"):
         parse(text).monitor(DT)
+
+
+def test_too_long_windows_are_refused() -> None:
+    for text in ("G[0,1e9](a > 0)", "G(O[0,1e9](a > 0))"):
+        with pytest.raises(SpecError, match="shorten its intervals"):
+            parse(text).monitor(DT)
 
 
 def test_decided_early() -> None:

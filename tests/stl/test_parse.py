@@ -18,7 +18,7 @@ from tests.stl.formulas import formulas, predicates
 SIGNALS = ("x", "y", "ee_height", "clearance")
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(formulas(leaves=predicates, max_leaves=10))
 def test_printed_text_parses_to_the_same_formula(formula: Formula) -> None:
     text = str(formula)

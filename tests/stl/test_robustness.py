@@ -36,7 +36,7 @@ def close(a: object, b: object, tolerance: float = 1e-9) -> None:
     np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=tolerance, atol=tolerance)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(formulas(leaves=predicates, max_leaves=8).filter(has_signal), seeds, lengths)
 def test_exact_is_the_definition(formula: Formula, seed: int, samples: int) -> None:
     signals = traces(samples, seed, batch=2)
@@ -163,17 +163,16 @@ def test_agrees_with_stlcgpp_inside_the_trace(formula: Formula, seed: int) -> No
 def test_smooth_tends_to_exact(formula: Formula, seed: int, samples: int) -> None:
     signals = traces(samples, seed, batch=2)
     exact = formula.rho(signals, DT)
-    errors = []
     for temperature in (10.0, 1e3, 1e5):
         smooth = formula.robustness(tensors(signals), DT, smooth=temperature).numpy()
         assert not np.isnan(smooth).any()
         finite = np.isfinite(exact)
         np.testing.assert_array_equal(smooth[~finite], exact[~finite])
-        errors.append(np.abs(smooth[finite] - exact[finite]).max(initial=0.0) * temperature)
+        # A max over n values is at most log(n) / k off, levels of a formula add up; large values round.
+        allowed = 40 / temperature + 1e-12 * np.abs(exact[finite])
+        assert (np.abs(smooth[finite] - exact[finite]) <= allowed).all()
         with_gradient = formula.robustness_at_start(tensors(signals, grad=True), DT, smooth=temperature)
         close(with_gradient.detach(), smooth[:, 0], 1e-7)
-    # A max over n values is at most log(n) / k off; levels of a formula add up.
-    assert max(errors) <= 40 + 1e-3
 
 
 @settings(max_examples=60, deadline=None)
