@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 RUN = Path("runs/reach_avoid/last")
-VIDEO, RECORDING, LOG = "demo.mp4", "demo.rrd", "demo-deploy.log"
+VIDEO, RECORDING = "demo.mp4", "demo.rrd"
 STEPS = (
     ("train a policy on the reach-avoid task", "robo-train configs/reach_avoid.yaml"),
     ("evaluate it in physics on unseen instances", f"robo-eval {RUN} --episodes 50"),
@@ -38,6 +38,7 @@ def main() -> int:
         f"satisfied:     {result['satisfied']:.0%} of {result['episodes']} executed episodes "
         f"(95 % interval {low:.0%} to {high:.0%}), {result['safety_violations']} safety violations\n"
         f"video:         {run / VIDEO}\n"
+        f"report:        {run / 'report.html'}\n"
         f"open viewer:   {Path(sys.executable).parent.relative_to(Path.cwd())}/robo-view {run}"
     )
     return 0
