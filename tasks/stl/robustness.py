@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -294,11 +295,12 @@ class _Smooth(Algebra[_Traced]):
         like = leaves[0]
         self.batch, self.floor, self.temperature = like.shape[0], _floor(like.dtype), temperature
         self.like = like
-        self.leaves: list[_Traced] = []
-        for leaf in leaves:
-            value = leaf.new_empty(leaf.shape[1], self.batch)
-            self.leaves.append(_Traced(torch.mul(leaf.detach().t(), temperature, out=value)))
-        self.order = iter(self.leaves)
+        self.widths = [leaf.shape[1] for leaf in leaves]
+        whole = torch.cat([leaf.detach() for leaf in leaves], dim=1) if len(leaves) > 1 else like.detach()
+        scaled = torch.mul(whole.t(), temperature, out=like.new_empty(whole.shape[1], self.batch))
+        self.bank = _Traced(scaled)
+        self.ends = iter(itertools.accumulate(self.widths, initial=0))
+        self.start = next(self.ends)
         self.tape: list[Callable[[], None]] | None = [] if record else None
         self.filled = False
 
@@ -315,10 +317,11 @@ class _Smooth(Algebra[_Traced]):
         for step in reversed(self.tape):
             step()
         self.tape = None
-        return [leaf.gradient().t() for leaf in self.leaves]
+        return list(self.bank.gradient().t().split(self.widths, dim=1))
 
     def leaf(self, leaf: Leaf, first: int, last: int) -> _Traced:
-        return next(self.order)
+        start, self.start = self.start, next(self.ends)
+        return self.cut(self.bank, start, self.start)
 
     def fill(self, top: bool, count: int) -> _Traced:
         self.filled = True
