@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from robo.core.errors import RunError
-from robo.core.files import make_parent, room_for, write_bytes
+from robo.core.files import make_parent, write_bytes
 from robo.data.rollout import CONTROLLERS, Rollout
 from robo.view import charts
 from robo.view.playback import FILM, Playback
@@ -41,20 +41,15 @@ def film(task: Task, rollout: Rollout, path: Path) -> Path:
     if path.suffix != ".mp4":
         raise RunError(f"a video ends in .mp4, not {path.name!r}; try --mp4 {path.stem}.mp4")
     make_parent(path)
-    with room_for(path):
-        part = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
-        try:
-            # faststart: the index comes first, so a browser plays the file while it loads.
-            with av.open(str(part), "w", options={"movflags": "faststart"}) as container:
-                stream = container.add_stream("libx264", rate=FPS, options={"crf": "22", "preset": "veryfast"})
-                stream.width, stream.height = VIEW[0], VIEW[1] + STRIP_HEIGHT
-                stream.pix_fmt = "yuv420p"
-                for picture in frames(task, rollout):
-                    container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-                container.mux(stream.encode(None))
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=FPS, options={"crf": "22", "preset": "veryfast"})
+        stream.width, stream.height = VIEW[0], VIEW[1] + STRIP_HEIGHT
+        stream.pix_fmt = "yuv420p"
+        for picture in frames(task, rollout):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    write_bytes(path, buffer.getvalue())
     return path
 
 
@@ -102,8 +97,6 @@ def poster(task: Task, rollout: Rollout, path: Path, *, columns: int = 3, rows: 
 
 def png(picture: np.ndarray) -> bytes:
     """A picture (H, W, 3) uint8 as PNG."""
-    import io
-
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="png", optimize=True)
     return buffer.getvalue()

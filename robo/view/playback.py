@@ -16,8 +16,8 @@ from tasks.task import Task
 SHADOW_SIZE, SAMPLES = 2048, 4
 """Shadow map [texels] and multisampling of pictures meant for people."""
 
-FILM, FILM_DISTANCE = "film", 1.3
-"""Camera of pictures meant for people: the task's first one, this much farther away, so that all the arm is seen."""
+FILM, FILM_DISTANCE, FILM_RISE_M = "film", 1.3, 0.12
+"""Camera of pictures meant for people: the task's first one, farther away and higher, so that all the arm is seen."""
 
 
 def check_fits(task: Task, rollout: Rollout) -> None:
@@ -99,7 +99,8 @@ def _dressed(task: Task) -> mujoco.MjSpec:
     material.textures = textures
     first = task.cameras[0]
     away = np.subtract(first.position, first.target) * FILM_DISTANCE
-    film = replace(first, name=FILM, position=tuple(away + first.target))
+    target = np.add(first.target, [0.0, 0.0, FILM_RISE_M])
+    film = replace(first, name=FILM, position=tuple(target + away), target=tuple(target))
     parent = spec.worldbody if film.body is None else spec.body(film.body)
     parent.add_camera(name=FILM, pos=film.position, quat=look_at(film), fovy=film.fovy_deg)
     ground = spec.geom(FLOOR)

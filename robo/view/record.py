@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ import numpy as np
 import rerun as rr
 import rerun.blueprint as rrb
 
-from robo.core.errors import RunError
-from robo.core.files import make_parent, room_for
+from robo.core.errors import RoboError, RunError
+from robo.core.files import make_parent, write_bytes
 from robo.data.rollout import CONTROLLERS, Rollout
 from robo.view.charts import predicates_by_unit
 from robo.view.playback import Playback
@@ -26,6 +25,8 @@ APPLICATION = "robo"
 IMAGE_SIZE = (320, 240)
 """Width and height of camera pictures in a recording [px]."""
 JPEG_QUALITY = 85
+SHADOW_SIZE = 512
+"""Shadow map of camera pictures [texels]; small as they are, they need no finer one, nor smooth edges."""
 PLANE_HALF_M, FLOOR_RGB = 1.0, (228, 232, 236)
 """How much of a plane is shown, from its middle to its sides [m], and in what colour."""
 EYE_POSITION, EYE_TARGET = (1.3, -1.05, 1.0), (0.2, 0.0, 0.36)
@@ -38,7 +39,7 @@ def record(task: Task, rollout: Rollout, path: Path, *, pictures: bool = True) -
     Args:
         task: The task of the rollout.
         rollout: What is recorded.
-        path: The file; it is written beside its place and renamed into it.
+        path: The file, written atomically.
         pictures: Whether camera pictures go in (they need a renderer).
 
     Raises:
@@ -49,18 +50,19 @@ def record(task: Task, rollout: Rollout, path: Path, *, pictures: bool = True) -
         raise RunError(f"a rerun recording ends in .rrd, not {path.name!r}; try --save {path.stem}.rrd")
     playback = Playback(task, rollout)
     make_parent(path)
-    with room_for(path):
-        part = path.with_name(f".{path.stem}.{os.getpid()}.rrd")
-        stream = rr.RecordingStream(APPLICATION, recording_id=f"{rollout.task}-{rollout.policy}-{rollout.seed}")
-        try:
-            stream.save(part, default_blueprint=blueprint(task, rollout, pictures=pictures))
-            _log(stream, playback, pictures)
-            stream.flush()
-            stream.disconnect()
-            os.replace(part, path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+    stream = rr.RecordingStream(APPLICATION, recording_id=f"{rollout.task}-{rollout.policy}-{rollout.seed}")
+    # Into memory first: rerun's own file sink only logs when a disk is full. Strict: our mistakes are errors.
+    file, strict = stream.binary_stream(), rr.strict_mode()
+    rr.set_strict_mode(True)
+    try:
+        stream.send_blueprint(blueprint(task, rollout, pictures=pictures))
+        _log(stream, playback, pictures)
+        content = file.read(flush=True)
+    finally:
+        rr.set_strict_mode(strict)
+    if content is None:
+        raise RoboError("rerun recorded nothing; install it again: pip install -U rerun-sdk")
+    write_bytes(path, content)
     return path
 
 
@@ -272,7 +274,9 @@ def _log_pictures(stream: rr.RecordingStream, playback: Playback) -> None:
             rr.Pinhole(focal_length=focal, width=width, height=height, camera_xyz=rr.ViewCoordinates.RUB),
             static=True,
         )
-    with Renderer(playback.model, (height, width)) as renderer:
+    quality = playback.model.vis.quality
+    quality.shadowsize, quality.offsamples = SHADOW_SIZE, 0
+    with Renderer(playback.model, (height, width), pretty=True) as renderer:
         for k, time_s in enumerate(playback.rollout.time_s):
             playback.pose(time_s)
             stream.set_time(TIMELINE, duration=k * playback.rollout.dt_s)
