@@ -15,6 +15,7 @@ Lifecycle::
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,12 @@ from robo.core.errors import FaultError, RobotError
 
 if TYPE_CHECKING:
     from hardware.plant import PlantScene
+
+
+CLOCK_S = 0.5
+"""A command's time may differ this much from the clock [s]."""
+STEP_S = 0.1
+"""A step is never longer than what the velocity limit allows in this time [s], however long nothing was sent."""
 
 
 class Lifecycle(StrEnum):
@@ -122,6 +129,7 @@ class Driver(ABC):
         self.limits = limits
         self._lifecycle = Lifecycle.UNCONFIGURED
         self._fault = ""
+        self._last: JointCommand | None = None
 
     @classmethod
     @abstractmethod
@@ -180,8 +188,10 @@ class Driver(ABC):
     def send(self, command: JointCommand) -> JointCommand:
         """Send a reference, held to the limits, and return what was really sent.
 
-        Positions and velocities beyond a limit are cut to it. NaN and infinity are a
-        fault, for a caller that computes them cannot be trusted with the next command.
+        Positions and velocities beyond a limit are cut to it, and so is a step from the command
+        before (at first: from where the arm stands) that would need more than the velocity limit. NaN, infinity
+        and times that run backwards or away from the clock are a fault, for a caller that
+        computes them cannot be trusted with the next command.
 
         Raises:
             FaultError: A fault is latched, or this command caused one.
@@ -195,15 +205,32 @@ class Driver(ABC):
                 raise RobotError(f"command needs {dof} positions and velocities, got {pos.shape} and {vel.shape}")
             if not _finite(pos, vel, command.time_s):
                 raise RobotError(f"command holds NaN or infinity: joint_pos {pos}, joint_vel {vel}")
-            limits = self.limits
+            limits, before = self.limits, self._before(command.time_s)
+            elapsed = command.time_s - before.time_s
+            if elapsed <= 0 or abs(command.time_s - time.monotonic()) > CLOCK_S:
+                raise RobotError(
+                    f"command of time {command.time_s:.3f} s after one of {before.time_s:.3f} s, it is now "
+                    f"{time.monotonic():.3f} s; times must increase and follow time.monotonic()"
+                )
+            step = limits.velocity_rad_s * min(elapsed, STEP_S)
+            near = np.clip(pos, before.joint_pos - step, before.joint_pos + step)
             held = JointCommand(
                 time_s=command.time_s,
-                joint_pos=np.clip(pos, limits.lower_rad, limits.upper_rad),
+                joint_pos=np.clip(near, limits.lower_rad, limits.upper_rad),
                 joint_vel=np.clip(vel, -limits.velocity_rad_s, limits.velocity_rad_s),
             )
-            sent = self._send(held)
+            sent = self._last = self._send(held)
         self._lifecycle = Lifecycle.ACTIVE
         return sent
+
+    def _before(self, time_s: float) -> JointCommand:
+        """The command before, or one period ago the arm where it stands."""
+        if self._lifecycle is Lifecycle.ACTIVE and self._last is not None:
+            return self._last
+        state = self._read()
+        return JointCommand(
+            time_s=time_s - 1.0 / self.info.rate_hz, joint_pos=state.joint_pos, joint_vel=state.joint_vel
+        )
 
     def stop(self) -> None:
         """Brake along the limits, hold, then ramp the servos down; returns when the arm has said that it is done.

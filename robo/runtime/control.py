@@ -40,6 +40,8 @@ PRIORITY = 60
 """``SCHED_FIFO`` priority: above the simulated plant, below the kernel's own threads."""
 SPIN_S = 50e-6
 """Spun before each deadline, half a percent of a period at 100 Hz."""
+LONGEST_STEP_S = 0.05
+"""After missed ticks a command may catch up with its reference over at most this time [s]."""
 INFERENCE_START_S = 120.0
 SILENCE_S = 5.0
 """Inference that is silent for longer is taken for dead."""
@@ -322,8 +324,8 @@ class Control:
         if episode.lost and not episode.told and controller in ("backup", "hold"):
             episode.told = True
             self._event(episode, f"{episode.lost}; the backup took over")
-        row = self._send(episode, state, asked_pos, asked_vel, controller)
-        row |= {"late_s": late_s, "missed": missed, "time_s": time_s, "plan_ms": episode.plan_ms}
+        row = self._send(episode, state, asked_pos, asked_vel, controller, missed)
+        row |= {"late_s": late_s, "time_s": time_s, "plan_ms": episode.plan_ms}
         episode.plan_ms = np.nan
         if called:
             row |= self._watch(episode, obs, done // self.per_call)
@@ -332,10 +334,17 @@ class Control:
         self.due_s += self.dt_s
 
     def _send(
-        self, episode: _Episode, state: JointState, asked_pos: np.ndarray, asked_vel: np.ndarray, controller: str
+        self,
+        episode: _Episode,
+        state: JointState,
+        asked_pos: np.ndarray,
+        asked_vel: np.ndarray,
+        controller: str,
+        missed: int = 0,
     ) -> dict[str, Any]:
         """A reference through the limits to the arm; returns the row of the log so far."""
-        pos, vel, limited = self.supervisor.shield.apply(asked_pos, asked_vel)
+        elapsed_s = min((missed + 1) * self.dt_s, LONGEST_STEP_S)
+        pos, vel, limited = self.supervisor.shield.apply(asked_pos, asked_vel, elapsed_s)
         sent = self.driver.send(JointCommand(time_s=self.due_s, joint_pos=pos, joint_vel=vel))
         self.supervisor.sent(sent.time_s, sent.joint_pos, sent.joint_vel)
         self.tick += 1
@@ -344,6 +353,7 @@ class Control:
             "tick": self.tick,
             "due_s": self.due_s,
             "state_s": state.time_s,
+            "missed": missed,
             "episode": episode.index,
             "controller": CONTROLLERS.index(controller),
             "limited": limited,
@@ -368,7 +378,7 @@ class Control:
             state = self.driver.read()
             pos, vel = shield.brake()
             row = self._send(episode, state, pos, vel, "stop")
-            self.log.append(row | {"time_s": self.due_s - episode.start_s, "missed": 0})
+            self.log.append(row | {"time_s": self.due_s - episode.start_s})
             self.due_s += self.dt_s
             sleep_until(self.due_s)
         raise RobotError(reason)

@@ -64,9 +64,16 @@ class Shield:
         self.pos = np.clip(pos, self.limits.lower_rad, self.limits.upper_rad)
         self.vel = np.zeros_like(self.pos)
 
-    def apply(self, pos: np.ndarray, vel: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
-        """The command that goes out for a finite reference (J,) [rad], (J,) [rad/s], and whether it was limited."""
-        limits, dt, p, v = self.limits, self.dt_s, self.pos, self.vel
+    def apply(
+        self, pos: np.ndarray, vel: np.ndarray, elapsed_s: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray, bool]:
+        """The command that goes out for a reference, and whether it was limited.
+
+        Args:
+            pos, vel: Finite reference, (J,) [rad] and (J,) [rad/s].
+            elapsed_s: Time since the last command [s], longer than `dt_s` after ticks that were missed.
+        """
+        limits, dt, p, v = self.limits, elapsed_s or self.dt_s, self.pos, self.vel
         step = limits.acceleration_rad_s2 * dt
         fastest = limits.velocity_rad_s
         if (
@@ -79,8 +86,8 @@ class Shield:
             return pos, vel, False
         # Velocity that follows the reference, then the range of velocities that keep the limits.
         wish = vel + self.FOLLOW_PER_S * (pos - p - 0.5 * (vel + v) * dt)
-        room_up = self._braking_velocity(limits.upper_rad - p - 0.5 * v * dt)
-        room_down = self._braking_velocity(p + 0.5 * v * dt - limits.lower_rad)
+        room_up = self._braking_velocity(limits.upper_rad - p - 0.5 * v * dt, dt)
+        room_down = self._braking_velocity(p + 0.5 * v * dt - limits.lower_rad, dt)
         high = np.minimum(np.minimum(v + step, fastest), room_up)
         low = np.maximum(np.maximum(v - step, -fastest), -room_down)
         # Rounding may cross them by an ulp: braking at the acceleration limit is always one of the two.
@@ -102,9 +109,9 @@ class Shield:
         low, high = self.limits.lower_rad, self.limits.upper_rad
         return bool((np.minimum(pos, ahead) >= low).all() and (np.maximum(pos, ahead) <= high).all())
 
-    def _braking_velocity(self, room: np.ndarray) -> np.ndarray:
+    def _braking_velocity(self, room: np.ndarray, dt: float) -> np.ndarray:
         """Largest v with ``v dt / 2 + v² / (2 a) <= room``: one more period at it, and the arm still stops in time."""
-        a, dt = self.limits.acceleration_rad_s2, self.dt_s
+        a = self.limits.acceleration_rad_s2
         return a * (np.sqrt(np.maximum(0.25 * dt * dt + 2.0 * room / a, 0.0)) - 0.5 * dt)
 
 

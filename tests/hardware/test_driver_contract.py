@@ -120,10 +120,27 @@ def test_the_arm_follows_what_is_sent(connected: Driver):
 
 def test_send_returns_what_was_really_sent(connected: Driver):
     command, limits = here(connected), connected.limits
-    sent = connected.send(
-        dataclasses.replace(command, joint_pos=command.joint_pos * 0 + 100.0, joint_vel=limits.velocity_rad_s * 2)
-    )
-    assert (sent.joint_pos == limits.upper_rad).all() and (sent.joint_vel == limits.velocity_rad_s).all()
+    far = dataclasses.replace(command, joint_pos=np.full(7, 100.0), joint_vel=limits.velocity_rad_s * 2)
+    sent = connected.send(far)
+    # No further than the velocity limit allows in a period.
+    assert np.allclose(sent.joint_pos, command.joint_pos + limits.velocity_rad_s / connected.info.rate_hz, atol=1e-3)
+    assert (sent.joint_vel == limits.velocity_rad_s).all()
+    for _ in range(5):
+        time.sleep(0.01)
+        before, sent = sent, connected.send(dataclasses.replace(far, time_s=time.monotonic()))
+        step = limits.velocity_rad_s * (sent.time_s - before.time_s)
+        assert (sent.joint_pos <= np.minimum(before.joint_pos + step, limits.upper_rad) + 1e-12).all()
+
+
+@pytest.mark.parametrize("shift_s", [-1.0, 1.0, 1e6])
+def test_a_command_out_of_time_latches_a_fault(connected: Driver, shift_s: float):
+    command = here(connected)
+    with pytest.raises(FaultError, match="times must increase and follow"):
+        connected.send(dataclasses.replace(command, time_s=command.time_s + shift_s))
+    connected.acknowledge()
+    connected.send(here(connected))
+    with pytest.raises(FaultError, match="times must increase and follow"):
+        connected.send(command)
 
 
 @pytest.mark.parametrize("field", ["joint_pos", "joint_vel"])

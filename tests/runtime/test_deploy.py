@@ -5,6 +5,7 @@ Thresholds of time are generous: a busy test machine is no real-time machine, an
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ import pytest
 from hardware.plant import PlantScene
 from robo.core.errors import RobotError, RunError
 from robo.runtime.deploy import DeployConfig, deploy, draw
-from robo.runtime.log import RAW, TICKS, next_folder, read_ticks
+from robo.runtime.log import RAW, TICKS, Recorder, next_folder, read_ticks
 from robo.runtime.protocol import CONTROLLERS, Factory
 from robo.runtime.supervisor import SupervisorConfig
 from tasks.registry import load_task
@@ -324,6 +325,20 @@ def test_an_arm_that_freezes_is_stale(started: tuple[subprocess.Popen, Path]):
     finally:
         if alive(plant):
             os.kill(plant, signal.SIGCONT)
+
+
+def test_a_full_disk_stops_the_arm_and_keeps_what_was_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    append = Recorder.append
+
+    def full_later(self: Recorder, rows: np.ndarray) -> None:
+        if (self.folder / RAW).stat().st_size > 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        append(self, rows)
+
+    monkeypatch.setattr(Recorder, "append", full_later)
+    with pytest.raises(OSError, match="No space"):
+        play(tmp_path / "log", seconds=20.0)
+    assert len(read_ticks(tmp_path / "log")["tick"]) > 0
 
 
 def test_no_log_is_told_in_words(tmp_path: Path):

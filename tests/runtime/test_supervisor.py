@@ -91,6 +91,17 @@ def test_the_shield_passes_what_keeps_the_limits_bit_for_bit():
         assert not limited and (pos == asked[0]).all() and (vel == asked[1]).all()
 
 
+def test_missed_ticks_are_caught_up_at_once():
+    shield = Shield(LIMITS, DT)
+    shield.start(HOME)
+    k = 0
+    for missed in [0, 0, 3, 0, 2, 0, 0]:
+        k += 1 + missed
+        t = k * DT
+        asked = HOME + 0.1 * (1 - np.cos(2 * t)), np.full(7, 0.2 * np.sin(2 * t))
+        assert shield.apply(*asked, (1 + missed) * DT)[2] is False
+
+
 def test_the_shield_closes_up_with_a_reference_that_jumped():
     shield = Shield(LIMITS, DT)
     shield.start(HOME)
