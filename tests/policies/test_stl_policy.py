@@ -1,6 +1,7 @@
 """The STL controller in physics, its learner, and what happens when the network is wrong."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -112,7 +113,7 @@ def test_chunks_meet_the_contract(task, learner):
         assert chunk.start_s == pytest.approx((k + 1) * task.ctrl_dt_s)
         assert np.all(chunk.joint_vel[-1] == 0), "every chunk ends at rest"
         assert chunk.info["plan_ms"] > 0
-    for old, new in zip(chunks[:-1], chunks[1:], strict=True):
+    for old, new in itertools.pairwise(chunks):
         pos, vel = old.at(new.start_s)
         np.testing.assert_allclose(new.joint_pos[0], pos, atol=1e-9)
         np.testing.assert_allclose(new.joint_vel[0], vel, atol=1e-9)
