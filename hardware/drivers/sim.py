@@ -85,6 +85,7 @@ class SimDriver(Driver):
         if not 0 <= episode < count:
             raise RobotError(f"{self.info.uri} was opened with {count} episodes, there is no episode {episode}")
         self._request(Request.REWIND, episode, start_s)
+        self._last = None  # the arm jumps: the next step starts from where it is then
 
     def inject(self, fault: Request, value: float = 0.0) -> None:
         """For tests: `Request.STALL` for `value` seconds, or `Request.NAN`."""

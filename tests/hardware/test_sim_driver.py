@@ -78,6 +78,14 @@ def test_rewinding_starts_an_episode_at_a_given_time(driver: SimDriver):
     assert driver.read().extra["ball"][1] == 2.01  # after the end it stays
 
 
+def test_after_a_rewind_commands_start_from_the_new_place(driver: SimDriver):
+    driver.send(JointCommand(time_s=time.monotonic(), joint_pos=HOME, joint_vel=np.zeros(7)))
+    driver.rewind(1, time.monotonic())
+    wait_for(lambda: driver.read().episode == 1)
+    command = JointCommand(time_s=time.monotonic(), joint_pos=HOME + 0.1, joint_vel=np.zeros(7))
+    assert (driver.send(command).joint_pos == command.joint_pos).all()
+
+
 def test_the_plant_is_deterministic():
     def play() -> np.ndarray:
         plant = Plant("panda", scene(), PlantConfig())
