@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from robo.data.rollout import CONTROLLERS, Rollout
-from robo.view.style import BAD_RGB, CONTROLLER_RGB, GOOD_RGB, INK_RGB, MUTED_RGB, PLAN_RGB, RHO_RGB, SERIES_RGB, unit
+from robo.view.style import CONTROLLER_RGB, INK_RGB, MUTED_RGB, PLAN_RGB, RHO_RGB, SERIES_RGB, unit
 from tasks.task import Task
 
 if TYPE_CHECKING:
@@ -66,11 +66,6 @@ def timeline(task: Task, rollout: Rollout, size: tuple[int, int], *, units: Sequ
             loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=5, frameon=False, fontsize=7.5, handlelength=1.2,
             columnspacing=1.2, borderaxespad=0.2, labelcolor=_INK,
         )  # fmt: skip
-    verdict = "satisfied" if rollout.satisfied else "not satisfied"
-    figure.axes[0].text(
-        1.0, 1.02, f"specification {verdict}, rho {rollout.rho:+.3f}", transform=figure.axes[0].transAxes,
-        ha="right", va="bottom", fontsize=8, weight="bold", color=unit(GOOD_RGB if rollout.satisfied else BAD_RGB),
-    )  # fmt: skip
     band = figure.add_subplot(grid[-1])
     for first, last, controller in spans(rollout):
         band.axvspan(first, last, color=unit(CONTROLLER_RGB[controller]), lw=0)

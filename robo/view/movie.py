@@ -14,7 +14,7 @@ from robo.core.files import make_parent, write_bytes
 from robo.data.rollout import CONTROLLERS, Rollout
 from robo.view import charts
 from robo.view.playback import FILM, Playback
-from robo.view.style import CONTROLLER_RGB, INK_RGB, PLAN_RGB
+from robo.view.style import BAD_RGB, CONTROLLER_RGB, GOOD_RGB, INK_RGB, PLAN_RGB
 from sim.render import Renderer
 from tasks.task import Task
 
@@ -158,6 +158,10 @@ def _caption(
     who = CONTROLLERS[rollout.controller[step]]
     size = SMOOTH * 15
     pad, y = SMOOTH * 12, SMOOTH * 10
+    if time_s >= rollout.time_s[-1]:
+        verdict = f"specification {'satisfied' if rollout.satisfied else 'not satisfied'}, rho {rollout.rho:+.3f}"
+        colour = GOOD_RGB if rollout.satisfied else BAD_RGB
+        draw.text((pad, y + SMOOTH * 22), verdict, font=_font(size), fill=(*colour, 255))
     if text is not None:
         draw.text((pad, y), text, font=_font(size), fill=(*INK_RGB, 255))
         return
