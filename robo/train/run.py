@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any
 from policies.learner import Learner
 from policies.policy import Policy
 from robo.core.errors import RoboError, RunError, nearest
-from robo.core.files import FULL, read_json, read_tensors, room_for, sync_folder, write_json, write_tensors, write_text
+from robo.core.files import (
+    FULL,
+    read_json,
+    read_tensors,
+    room_for,
+    sync_folder,
+    write_bytes,
+    write_json,
+    write_tensors,
+    write_text,
+)
 from robo.train.config import Config, build, read_config
 from tasks.registry import is_task_file, load_task
 from tasks.task import Task
@@ -104,7 +114,7 @@ class Run:
                 raise RunError(f"cannot make a run in {parent}: {error.strerror}; choose another --runs") from error
             try:
                 if is_task_file(config.task):
-                    write_text(draft / TASK_FILE, Path(config.task).expanduser().read_text())
+                    write_bytes(draft / TASK_FILE, Path(config.task).expanduser().read_bytes())
                     config = replace(config, task=TASK_FILE)
                 write_text(draft / "config.yaml", config.to_yaml())
                 write_json(draft / "run.json", _describe(config, task.name))
