@@ -63,6 +63,7 @@ class DriverInfo:
         limits: Finite limits; nothing beyond them is ever sent.
         stop_categories: IEC 60204-1 stop categories it can do (0 power off, 1 stop then off, 2 stop and hold).
         sources: Sources of signals (values of `tasks.task.Source`) that exist on it.
+        carry_s: How long the arm carries a command on with its velocity while no newer one comes [s].
         simulated: No metal moves; its world can be put back to a start (`Driver.rewind`).
     """
 
@@ -74,6 +75,7 @@ class DriverInfo:
     limits: JointLimits
     stop_categories: tuple[int, ...]
     sources: frozenset[str]
+    carry_s: float = 0.0
     simulated: bool = False
 
 

@@ -151,8 +151,8 @@ class PlantConfig:
         payload_kg: Load in the hand that nobody told the controller about.
         gain_scale: Servo gains over those on paper.
         watchdog_s: Brakes by itself when no reference comes for this long [s].
-        period_s: Period at which references are due; a reference is carried on with its
-            velocity for at most two of them [s].
+        period_s: Period at which references are due [s].
+        carry_s: A reference is carried on with its velocity this long while no newer one comes [s].
         fifo: Ask for real-time scheduling.
     """
 
@@ -160,6 +160,7 @@ class PlantConfig:
     gain_scale: float = 1.0
     watchdog_s: float = 0.1
     period_s: float = 0.01
+    carry_s: float = 0.05
     fifo: bool = True
 
 
@@ -305,16 +306,16 @@ class Plant:
         return values
 
     def _reference(self, now_s: float) -> None:
-        period, command = self.config.period_s, self._command
+        carry, command = self.config.carry_s, self._command
         if self.mode is Mode.FOLLOW and command is not None:
             age = now_s - float(command["time_s"])
             if age > self.config.watchdog_s:
                 self.mode = Mode.WATCHDOG
             else:
-                # Between references: carried on with their velocity, but not for long.
-                ahead = min(max(age, -2 * period), 2 * period)
-                self.ref_vel = command["joint_vel"].copy()
-                self.ref_pos = command["joint_pos"] + self.ref_vel * ahead
+                limits, vel = self.robot.limits, command["joint_vel"]
+                ahead = min(max(age, -carry), carry)
+                self.ref_pos = np.clip(command["joint_pos"] + vel * ahead, limits.lower_rad, limits.upper_rad)
+                self.ref_vel = vel.copy() if age <= carry else np.zeros_like(vel)
                 return
         if self.mode in (Mode.WATCHDOG, Mode.STOPPING):
             slower = self.robot.limits.acceleration_rad_s2 * self.dt_s

@@ -70,6 +70,7 @@ class SimDriver(Driver):
             limits=self.limits,
             stop_categories=(1,),
             sources=frozenset({"proprioception", "tracker"} | ({"simulator"} if self.truth else set())),
+            carry_s=self.config.carry_s,
             simulated=True,
         )
 

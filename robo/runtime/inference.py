@@ -14,6 +14,7 @@ import numpy as np
 
 from robo.core.errors import RobotError
 from robo.core.ipc import Bell, Parent, Slot, serve
+from robo.core.realtime import go_ahead_of_others
 from robo.runtime.protocol import Factory, chunk_layout, obs_of, observation_keys, pack_chunk, question_layout
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def check_policy(info: PolicyInfo, task: Task) -> None:
 
 def _run(config: dict[str, Any], parent: Parent) -> None:
     """Body of the process: load, warm up, then answer questions."""
+    go_ahead_of_others()
     task: Task = Factory(**config["task"]).make()
     policy: Policy = Factory(**config["policy"]).make()
     check_policy(policy.info, task)

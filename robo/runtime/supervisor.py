@@ -24,8 +24,9 @@ class SupervisorConfig:
 
     stale_s: float = 0.1
     """A state older than this stops the arm [s]."""
-    tracking_allowance_rad: float = 0.01
-    """Added to the servos' calibrated tracking error; beyond it the arm is stopped (something holds or pushes it)."""
+    tracking_allowance_rad: float = 0.003
+    """Added to the servos' calibrated tracking error, for what the arm makes of commands between two of them;
+    beyond it the arm is stopped: something holds or pushes it."""
     jump_rad: float = 0.02
     """The first command may lie this far from where the arm stands."""
     seam_rad: float = 1e-3
@@ -157,7 +158,7 @@ class Supervisor:
 
     def __init__(self, task: Task, info: DriverInfo, config: SupervisorConfig) -> None:
         self.task, self.config = task, config
-        self.joints = info.joints
+        self.joints, self.carry_s = info.joints, info.carry_s
         self.shield = Shield(info.limits, 1.0 / info.rate_hz)
         self.tracking_rad = task.robot.servo.tracking_error_rad + config.tracking_allowance_rad
         self._planning_dof = (task.robot.dof,)
@@ -248,7 +249,7 @@ class Supervisor:
             return
         # What the servos were to follow at the moment of the measurement.
         time_s, pos, vel = next((s for s in reversed(self._sent) if s[0] <= state.time_s), self._sent[0])
-        ahead = min(max(state.time_s - time_s, 0.0), 2 * self.shield.dt_s)
+        ahead = min(max(state.time_s - time_s, 0.0), self.carry_s)
         self._complain(np.abs(state.joint_pos - pos - vel * ahead), self.tracking_rad, "does not follow its reference")
 
     def first_frame(self, state: JointState) -> None:

@@ -177,7 +177,7 @@ def test_a_stale_state_stops(supervisor: Supervisor):
 
 def test_an_arm_that_does_not_follow_stops_and_the_joint_is_named(supervisor: Supervisor):
     supervisor.sent(1.0, HOME, np.zeros(7))
-    supervisor.check_state(state(1.005, HOME + 0.01), 1.005)
+    supervisor.check_state(state(1.005, HOME + 0.002), 1.005)
     stuck = HOME.copy()
     stuck[3] += 0.1
     with pytest.raises(RobotError, match=r"does not follow its reference: joint4 by 0\.100 rad"):
