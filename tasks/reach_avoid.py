@@ -10,6 +10,7 @@ the witness satisfies the specification.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -143,7 +144,7 @@ class ReachAvoid(Task):
         if np.linalg.norm(ee_a - ee_start) < 0.25:
             return None
         split = self._split(points)
-        if min(self._self_clearance(*split).min(), self._floor_clearance(*split).min()) < 0.04:
+        if min(self._self_clearance(split[0]).min(), self._floor_clearance(*split).min()) < 0.04:
             return None
 
         (rows, radii), c = split, len(self.robot.capsules)
@@ -257,7 +258,13 @@ class ReachAvoid(Task):
         """See `Task.measure`."""
         xp = array_namespace(state["points"])
         dtype, limits = state["points"].dtype, self.robot.limits
-        points, radii = self._split(state["points"], state.get("radii_m"))
+        points, radii = self._split(state["points"])
+        self_slack, joint_slack = 0.0, 0.0
+        if "slack_rad" in state:  # no point of a capsule is further off than lever times slack
+            slack = state["slack_rad"]
+            lever, pairs = (xp.asarray(x, dtype=dtype) for x in (self.kinematics.lever_m, self.kinematics.pair_lever_m))
+            radii = radii + xp.moveaxis(xp.matmul(slack, lever), -1, 0)
+            self_slack, joint_slack = xp.moveaxis(xp.matmul(slack, pairs), -1, 0), slack
         tool = points[:, -1]
         q, v = state["joint_pos"], state["joint_vel"]
         lower, upper, fastest = (
@@ -273,20 +280,17 @@ class ReachAvoid(Task):
             "at_a_m": REGION_RADIUS_M - norm(tool - a),
             "at_b_m": REGION_RADIUS_M - norm(tool - b),
             "clearance_m": xp.minimum(xp.minimum(post_gap, ball_gap), self._floor_clearance(points, radii)),
-            "self_clearance_m": self._self_clearance(points, radii),
+            "self_clearance_m": self._self_clearance(points, self_slack),
             "mover_clearance_m": self._gap(points, mover[:, 0], mover[:, 1], radii) - MOVER_RADIUS_M,
-            "joint_margin_rad": xp.amin(xp.minimum(q - lower, upper - q), axis=-1),
+            "joint_margin_rad": xp.amin(xp.minimum(q - lower, upper - q) - joint_slack, axis=-1),
             "speed_margin_rad_s": xp.amin(fastest - xp.abs(v), axis=-1),
         }
 
-    def _split(self, points: Array, radii: Array | None = None) -> tuple[Array, Array]:
-        """Points and radii with components and capsules first: (3, P, ...) and (C, ...)."""
+    def _split(self, points: Array) -> tuple[Array, Array]:
+        """Points and radii with components and capsules first: (3, P, ...) and (C, 1 ...)."""
         xp = array_namespace(points)
-        points = xp.moveaxis(points, (-1, -2), (0, 1))
-        if radii is None:
-            own = xp.asarray(self.kinematics.radii_m, dtype=points.dtype, device=points.device)
-            return points, own.reshape((-1,) + (1,) * (points.ndim - 2))
-        return points, xp.moveaxis(radii, -1, 0)
+        radii = xp.asarray(self.kinematics.radii_m, dtype=points.dtype, device=points.device)
+        return xp.moveaxis(points, (-1, -2), (0, 1)), radii.reshape((-1,) + (1,) * (points.ndim - 2))
 
     def _gap(self, points: Array, start: Array, end: Array, radii: Array) -> Array:
         """Distance of the moving capsules of the arm from a segment (3, ...), less the arm's radii: (...)."""
@@ -298,12 +302,18 @@ class ReachAvoid(Task):
         xp, c, index = array_namespace(points), len(self.robot.capsules), list(self.robot.floor_capsules)
         return xp.amin((xp.minimum(points[2, :c], points[2, c : 2 * c]) - radii)[index], axis=0)
 
-    def _self_clearance(self, points: Array, radii: Array) -> Array:
+    def _self_clearance(self, points: Array, slack: Array | float = 0.0) -> Array:
         xp, c = array_namespace(points), len(self.robot.capsules)
         i, j = [p[0] for p in self.robot.self_pairs], [p[1] for p in self.robot.self_pairs]
         start, end = points[:, :c], points[:, c : 2 * c]
         gap = segment_distance(start[:, i], end[:, i], start[:, j], end[:, j])
-        return xp.amin(gap - radii[i] - radii[j], axis=0)
+        radii = xp.asarray(self._pair_radii, dtype=points.dtype, device=points.device)
+        return xp.amin(gap - radii.reshape((-1,) + (1,) * (gap.ndim - 1)) - slack, axis=0)
+
+    @cached_property
+    def _pair_radii(self) -> np.ndarray:
+        """Sum of radii of every self pair [m]."""
+        return np.array([self.kinematics.radii_m[list(pair)].sum() for pair in self.robot.self_pairs])
 
     def success(self, trace: Arrays) -> bool:
         """A was visited, at any time, then B held for a second, and nothing was touched on the way."""

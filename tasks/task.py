@@ -92,8 +92,8 @@ class Task(ABC):
     Three kinds of mappings of float64 arrays go through it:
     the *instance* (drawn at reset, constant for an episode, holds ``joint_pos`` (J,), the start),
     the *world* (what moves by itself) and the *state* (``joint_pos`` (..., J), ``joint_vel`` (..., J),
-    ``points`` (..., P, 3) of `hardware.robots.kinematics.Kinematics.points`, optionally ``radii_m`` (..., C), inflated
-    capsule radii with which a certificate pays for its margins, plus what `occupied` returns).
+    ``points`` (..., P, 3) of `hardware.robots.kinematics.Kinematics.points`, optionally ``slack_rad`` (..., J),
+    by which each joint may be off: signals are then lower bounds; plus what `occupied` returns).
     """
 
     name: ClassVar[str]

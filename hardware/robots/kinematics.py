@@ -131,6 +131,19 @@ class Kinematics:
                     lever[j - 1, c] = offsets[j : capsule.link].sum() + reach
         return lever
 
+    @cached_property
+    def pair_lever_m(self) -> np.ndarray:
+        """(J, n) upper bounds for the robot's self pairs: how far a joint's turn by 1 rad moves one towards the other.
+
+        Seen from the nearer link only the joints between the two move the farther capsule; the others move both alike.
+        """
+        lever = np.zeros((self.robot.dof, len(self.robot.self_pairs)))
+        for n, pair in enumerate(self.robot.self_pairs):
+            near, far = sorted(pair, key=lambda c: self.robot.capsules[c].link)
+            first = self.robot.capsules[near].link
+            lever[first:, n] = self.lever_m[first:, far]
+        return lever
+
 
 def _combine(coefficients: np.ndarray, axes: tuple[Array, Array, Array], offset: Array | None) -> Array:
     """``offset + sum_k coefficients[k] * axes[k]``, leaving out zeros (most of a DH frame's entries)."""

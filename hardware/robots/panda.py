@@ -2,7 +2,7 @@
 
 Sources: kinematics and limits from the maker's published Franka Control Interface
 documentation ("Robot and interface specifications"; Craig's DH convention);
-collision capsules after the coarse model of the maker's `franka_description`.
+collision capsules fitted around the link shapes of the maker's `franka_description`.
 """
 
 from __future__ import annotations
@@ -44,31 +44,33 @@ def _hand(x: float, y: float, z: float) -> tuple[float, float, float]:
 
 
 def _capsules() -> tuple[Capsule, ...]:
+    # Fitted around the maker's published link shapes: least volume that holds all of them (see docs/safety.md).
     return (
-        Capsule("base", 0, (-0.09, 0.0, 0.06), (0.0, 0.0, 0.06), 0.06),
-        Capsule("shoulder", 1, (0.0, 0.0, -0.333), (0.0, 0.0, -0.05), 0.06),
-        Capsule("shoulder_pitch", 2, (0.0, 0.0, -0.06), (0.0, 0.0, 0.06), 0.06),
-        Capsule("upper_arm", 3, (0.0, 0.0, -0.22), (0.0, 0.0, -0.07), 0.06),
-        Capsule("elbow", 4, (0.0, 0.0, -0.06), (0.0, 0.0, 0.06), 0.06),
-        Capsule("forearm", 5, (0.0, 0.0, -0.31), (0.0, 0.0, -0.21), 0.06),
-        Capsule("forearm_side", 5, (0.0, 0.08, -0.20), (0.0, 0.08, -0.06), 0.025),
-        Capsule("wrist", 6, (0.0, 0.0, -0.07), (0.0, 0.0, 0.01), 0.05),
-        Capsule("flange", 7, (0.0, 0.0, -0.06), (0.0, 0.0, 0.08), 0.04),
-        Capsule("hand", 7, _hand(0.0, -0.07, 0.035), _hand(0.0, 0.07, 0.035), 0.035),
-        Capsule("fingers", 7, _hand(0.0, 0.0, 0.05), _hand(0.0, 0.0, 0.1), 0.02),
+        Capsule("base", 0, (-0.110, 0.0, 0.030), (0.005, 0.0, 0.030), 0.096),
+        Capsule("shoulder", 1, (0.0, 0.0, -0.325), (0.0, -0.020, -0.127), 0.095),
+        Capsule("shoulder_pitch", 2, (0.0, 0.0, -0.073), (0.0, 0.0, 0.073), 0.084),
+        Capsule("upper_arm", 3, (0.0, 0.0, -0.230), (0.008, 0.017, -0.067), 0.073),
+        Capsule("elbow", 4, (0.0, 0.0, -0.054), (-0.005, 0.0, 0.055), 0.070),
+        Capsule("forearm", 5, (0.0, 0.0, -0.313), (0.0, 0.012, -0.197), 0.065),
+        Capsule("forearm_side", 5, (0.0, 0.062, -0.177), (0.0, 0.095, -0.051), 0.042),
+        Capsule("wrist", 6, (0.006, 0.004, -0.083), (0.013, 0.009, 0.020), 0.066),
+        Capsule("flange", 7, (0.0, 0.0, -0.047), (-0.013, -0.013, 0.090), 0.055),
+        Capsule("flange_side", 7, (0.019, 0.019, 0.085), (0.055, 0.055, 0.085), 0.048),
+        Capsule("hand", 7, (-0.060, -0.060, 0.128), (0.057, 0.057, 0.128), 0.055),
+        Capsule("fingers", 7, (0.0, 0.0, 0.170), (0.0, 0.0, 0.196), 0.031),
     )
 
 
 _PROXIMAL = ("base", "shoulder", "shoulder_pitch")
-_DISTAL = ("forearm", "forearm_side", "wrist", "flange", "hand", "fingers")
+_DISTAL = ("forearm", "forearm_side", "wrist", "flange", "flange_side", "hand", "fingers")
 # Pairs that a sweep over the whole joint range (tests/hardware) finds able to touch;
-# neighbours that always overlap at their common joint are left out.
+# left out are neighbours, which overlap at their common joint, and pairs that wrap the same joint from
+# either side (column and upper arm; forearm and flange): there the maker's joint limits keep the links apart.
 _TOUCHING = (
     *((p, d) for p in _PROXIMAL for d in _DISTAL if (p, d) != ("shoulder_pitch", "forearm")),
-    ("upper_arm", "hand"),
-    ("upper_arm", "fingers"),
-    ("forearm", "hand"),
-    ("forearm_side", "hand"),
+    *(("upper_arm", d) for d in ("forearm_side", "flange", "flange_side", "hand", "fingers")),
+    *(("forearm", d) for d in ("flange_side", "hand", "fingers")),
+    *(("forearm_side", d) for d in ("flange_side", "hand")),
 )
 
 

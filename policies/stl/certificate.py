@@ -60,7 +60,6 @@ class Certificate:
         self.bounds = {name: signal.error_bound for name, signal in task.signals.items()}
         servo = task.robot.servo
         self._tracking_rad, self._tracking_rad_s = servo.tracking_error_rad, servo.velocity_error_rad_s
-        self._lever = self.kinematics.lever_m
 
     def check(self, q: np.ndarray, v: np.ndarray, obs: Obs, lead_s: float) -> Verdict:
         """Find the longest switch after which braking is certified.
@@ -108,24 +107,17 @@ class Certificate:
             obs: Newest observation.
             half_step_s: Half the distance of samples in time.
         """
-        # No joint is ever further from its sample than this ...
-        slack = half_step_s * speed + self._tracking_rad
-        # ... so no point of a capsule is further than lever times that: inflate the capsules.
-        radii = self.kinematics.radii_m + slack @ self._lever
         state = {
             "joint_pos": q,
             "joint_vel": speed + self._tracking_rad_s,
             "points": self.kinematics.points(q),
-            "radii_m": radii,
+            # No joint is ever further from its sample than this.
+            "slack_rad": half_step_s * speed + self._tracking_rad,
         }
         state |= self.task.forecast(obs, tau_s + half_step_s)
         signals = self.task.measure(state, obs)
         signals = {name: value - self.bounds[name] for name, value in signals.items()}
-        # Every joint's own margin shrinks by its own slack.
-        limits = self.task.robot.limits
-        joints = np.minimum(q - slack - limits.lower_rad, limits.upper_rad - q - slack).min(-1)
-        rho = self.task.safety_formula.rho(signals, self.motion.dt_s)
-        return np.minimum(rho, joints)
+        return self.task.safety_formula.rho(signals, self.motion.dt_s)
 
     def _feasible(self, q: np.ndarray, v: np.ndarray) -> bool:
         """Finite, within planning velocity and acceleration limits."""

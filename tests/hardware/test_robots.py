@@ -186,8 +186,8 @@ def test_geoms_are_either_solid_capsules_or_looks(robot: Robot, model: mujoco.Mj
 def test_self_pairs_are_all_that_can_touch(robot: Robot) -> None:
     """Searches the joint range for contact of pairs that are not listed.
 
-    Left out are pairs that can only overlap because both wrap the same joint: neighbours, and
-    the column and the upper arm, which share the centre of the shoulder.
+    Left out are pairs that can only overlap because both wrap the same joint: neighbours,
+    the column and the upper arm around the shoulder, forearm and flange around the wrist.
     """
     q = random_q(robot, 20_000)
     gap, pairs = gaps(robot, q)
@@ -200,9 +200,13 @@ def test_self_pairs_are_all_that_can_touch(robot: Robot) -> None:
         gap, _ = gaps(robot, q)
     names = [c.name for c in robot.capsules]
     touching = {pair for k, pair in enumerate(pairs) if gap[:, k].min() < 0}
-    always = {pair for k, pair in enumerate(pairs) if gap[:, k].max() < 0}
-    around_shoulder = {(names.index("shoulder"), names.index("upper_arm"))}
-    assert touching - always - around_shoulder == listed
+    link = [c.link for c in robot.capsules]
+    neighbours = {(a, b) for a, b in touching if abs(link[a] - link[b]) <= 1}
+    around = (("shoulder", "upper_arm"), ("forearm", "flange"), ("forearm_side", "flange"))
+    same_joint = {(names.index(a), names.index(b)) for a, b in around}
+    assert touching - neighbours - same_joint == listed
+    for k, pair in enumerate(pairs):
+        assert pair not in same_joint or gap[:, k].min() > -0.03
     assert not any(robot.capsules[a].link == robot.capsules[b].link for a, b in listed)
 
 
@@ -307,3 +311,21 @@ def test_detailed_model_that_cannot_be_had_says_so(robot: Robot, tmp_path, monke
     monkeypatch.setattr(importlib, "import_module", absent)
     with pytest.raises(MissingDependencyError, match="pip install robot_descriptions"):
         load_visual(robot, "panda_mj_description")
+
+
+def test_pair_levers_bound_the_relative_motion(robot: Robot) -> None:
+    """Turning joints a little changes the distance of two links by no more than the pair's lever times the turn."""
+    kinematics = Kinematics(robot)
+    rng = np.random.default_rng(3)
+    q = random_q(robot, 2000)
+    turn = rng.uniform(-0.02, 0.02, q.shape)
+
+    def distances(q: np.ndarray) -> np.ndarray:
+        points, c = np.moveaxis(kinematics.points(q), (-1, -2), (0, 1)), len(robot.capsules)
+        i, j = [p[0] for p in robot.self_pairs], [p[1] for p in robot.self_pairs]
+        return segment_distance(points[:, i], points[:, [c + k for k in i]], points[:, j], points[:, [c + k for k in j]])
+
+    change = np.abs(distances(q + turn) - distances(q)).T
+    allowed = np.abs(turn) @ kinematics.pair_lever_m
+    assert np.all(change <= allowed + 1e-12)
+    assert np.all((change / allowed).max(axis=0) > 0.05), "bounds that say something"
