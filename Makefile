@@ -27,13 +27,14 @@ help:
 
 setup: $(READY)
 
-# Remade when the lock or the project file changes.
+# Remade when the lock or the project file changes. Versions are exact; --ignore-requires-python lets in rtamt, which
+# refuses Python 3.13 for one import that tests/conftest.py supplies.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1), Python 3.11 or newer is needed; try: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
 	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV) || { \
 	  echo "error: $(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: sudo apt-get install python3-venv" >&2; exit 1; }
-	$(PIP) install --quiet $(INDEX) -r requirements.lock
+	$(PIP) install --quiet --ignore-requires-python $(INDEX) -r requirements.lock
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
