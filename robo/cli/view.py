@@ -23,6 +23,7 @@ none, or if the policy was trained on since. Seeds are those of robo-eval.
 
 Without an output option the viewer opens in the browser, served to this machine alone (127.0.0.1)
 until Ctrl-C. From elsewhere: ssh -L 9090:127.0.0.1:9090 -L 9876:127.0.0.1:9876 HOST, then open the address.
+The viewer is rerun's; it tells its makers about its use unless `rerun analytics disable` was run once.
 With output options they are written and nothing is served; --mp4 also writes RUN/report.html.
 
 examples:
