@@ -28,8 +28,8 @@ def predicates_by_unit(task: Task, rollout: Rollout) -> dict[str, list[tuple[str
     groups: dict[str, list[tuple[str, tuple[int, int, int]]]] = {}
     for i, predicate in enumerate(task.formula.predicates):
         if str(predicate) in rollout.predicates:
-            names = [task.signals[name].unit for name in predicate.signals]
-            groups.setdefault(names[0], []).append((str(predicate), SERIES_RGB[i % len(SERIES_RGB)]))
+            units = [task.signals[name].unit for name in predicate.signals] or ["1"]
+            groups.setdefault(units[0], []).append((str(predicate), SERIES_RGB[i % len(SERIES_RGB)]))
     return groups
 
 
@@ -43,7 +43,7 @@ def timeline(task: Task, rollout: Rollout, size: tuple[int, int], *, units: Sequ
         units: Which units get a panel; by default all.
     """
     groups = predicates_by_unit(task, rollout)
-    shown = {u: groups[u] for u in (units or groups) if u in groups}
+    shown = {u: groups[u] for u in (groups if units is None else units)}
     figure = _figure(size)
     grid = figure.add_gridspec(len(shown) + 1, 1, height_ratios=[*[4.0] * len(shown), 0.55], hspace=0.12)
     times = rollout.time_s

@@ -106,8 +106,8 @@ class _Strip:
     """The chart below a view, drawn once; only its cursor moves."""
 
     def __init__(self, task: Task, rollout: Rollout, size: tuple[int, int]) -> None:
-        unit = next(iter(charts.predicates_by_unit(task, rollout)))
-        figure = charts.timeline(task, rollout, size, units=[unit])
+        units = list(charts.predicates_by_unit(task, rollout))[:1]
+        figure = charts.timeline(task, rollout, size, units=units)
         self.picture = charts.pixels(figure)
         left, right = (figure.axes[0].transData.transform((t, 0))[0] for t in (0.0, rollout.time_s[-1]))
         boxes = [axes.get_window_extent() for axes in figure.axes]

@@ -11,13 +11,13 @@ from robo.core.errors import RunError
 from robo.core.protocols import hermite
 from robo.data.rollout import Rollout
 from sim.scene import FLOOR, Scene, compose, look_at
-from tasks.task import Task
+from tasks.task import Camera, Task
 
 SHADOW_SIZE, SAMPLES = 2048, 4
 """Shadow map [texels] and multisampling of pictures meant for people."""
 
 FILM, FILM_DISTANCE, FILM_RISE_M = "film", 1.3, 0.12
-"""Camera of pictures meant for people: the task's first one, farther away and higher, so that all the arm is seen."""
+"""Camera of pictures meant for people: like the task's first one that stands, but farther away and higher."""
 
 
 def check_fits(task: Task, rollout: Rollout) -> None:
@@ -97,12 +97,12 @@ def _dressed(task: Task) -> mujoco.MjSpec:
     textures = [""] * mujoco.mjtTextureRole.mjNTEXROLE
     textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "tiles"
     material.textures = textures
-    first = task.cameras[0]
+    standing = [camera for camera in task.cameras if camera.body is None]
+    first = standing[0] if standing else Camera(name=FILM, position=(1.75, 0.0, 0.95), target=(0.25, 0.0, 0.40))
     away = np.subtract(first.position, first.target) * FILM_DISTANCE
     target = np.add(first.target, [0.0, 0.0, FILM_RISE_M])
     film = replace(first, name=FILM, position=tuple(target + away), target=tuple(target))
-    parent = spec.worldbody if film.body is None else spec.body(film.body)
-    parent.add_camera(name=FILM, pos=film.position, quat=look_at(film), fovy=film.fovy_deg)
+    spec.worldbody.add_camera(name=FILM, pos=film.position, quat=look_at(film), fovy=film.fovy_deg)
     ground = spec.geom(FLOOR)
     ground.material, ground.rgba = "tiles", [1.0, 1.0, 1.0, 1.0]
     return spec

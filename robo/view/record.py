@@ -81,7 +81,7 @@ def blueprint(task: Task, rollout: Rollout, *, pictures: bool = True) -> rrb.Blu
     control = rrb.StateTimelineView(origin="/control", name="who was in control")
     left = rrb.Vertical(scene, control, row_shares=[5, 1])
     rows: list[rrb.View | rrb.Container] = []
-    if pictures:
+    if pictures and task.cameras:
         views = [
             rrb.Spatial2DView(origin=f"/world/camera/{c.name}", contents=["$origin/**", *_OVERLAYS], name=c.name)
             for c in task.cameras
@@ -131,7 +131,7 @@ def _log(stream: rr.RecordingStream, playback: Playback, pictures: bool) -> None
     _log_series(stream, playback.task, rollout, times)
     _log_control(stream, rollout)
     stream.log("about", rr.TextDocument(_about(playback.task, rollout), media_type=rr.MediaType.MARKDOWN), static=True)
-    if pictures:
+    if pictures and playback.task.cameras:
         _log_pictures(stream, playback)
 
 

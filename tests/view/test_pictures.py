@@ -11,10 +11,16 @@ import pytest
 from PIL import Image
 
 from robo.core.errors import RunError
+from robo.data.rollout import Rollout
+from robo.evaluate.rollout import roll_out
 from robo.view import charts
 from robo.view.movie import FPS, STILL_S, VIEW, film, frame_count, frames, poster
 from robo.view.playback import FILM, Playback
+from robo.view.record import record
+from sim.env import TaskEnv
 from sim.render import Renderer
+from tasks.registry import load_task
+from tests.evaluate.doubles import Hold
 from tests.view.tools import OBSTACLES, share_of_hue, shorten
 
 
@@ -98,3 +104,15 @@ def test_other_endings_are_refused(task, rollout, tmp_path: Path, write, name: s
 def test_rollouts_of_other_tasks_are_refused(task, rollout) -> None:
     with pytest.raises(RunError, match="of task 'push' with 7 joints"):
         Playback(task, dataclasses.replace(rollout, task="push"))
+
+
+def test_a_task_without_cameras_or_bodies_is_shown_too(tmp_path: Path) -> None:
+    toy = load_task(Path(__file__).parents[1] / "train" / "toy_task.py")
+    env = TaskEnv(toy)
+    rollout = roll_out(env, Hold(toy), 0)
+    env.close()
+    assert rollout.bodies == {} and rollout.steps == 10
+    loaded = Rollout.load(rollout.save(tmp_path / "rollout-0.npz"))
+    assert record(toy, loaded, tmp_path / "x.rrd").stat().st_size > 10_000
+    with Image.open(poster(toy, loaded, tmp_path / "x.png")) as picture:
+        assert picture.width == 3 * 480
