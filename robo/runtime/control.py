@@ -312,9 +312,10 @@ class Control:
             self._brake(episode, reason)
         state = self.driver.read()
         self.supervisor.check_state(state, time.monotonic())
-        time_s = self.due_s - episode.start_s
-        done = round(time_s / self.dt_s)
-        called = episode.calls * self.per_call <= done and episode.calls <= self.task.steps and time_s > -1e-6
+        # A whole number of periods: the clock's own digits run out after days of uptime.
+        done = round((self.due_s - episode.start_s) / self.dt_s)
+        time_s = done * self.dt_s
+        called = episode.calls * self.per_call <= done and done >= 0 and episode.calls <= self.task.steps
         self._take_chunk(inference, episode, time_s)
         obs: dict[str, np.ndarray] = {}
         if called:

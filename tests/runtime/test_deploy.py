@@ -341,6 +341,16 @@ def test_a_full_disk_stops_the_arm_and_keeps_what_was_logged(tmp_path: Path, mon
     assert len(read_ticks(tmp_path / "log")["tick"]) > 0
 
 
+def test_a_log_that_was_cut_off_is_read_up_to_its_last_whole_tick(tmp_path: Path):
+    recorder = Recorder(tmp_path / "log", {"tick": (), "joint_pos": (7,)})
+    rows = np.zeros(3, recorder.dtype)
+    rows["tick"], rows["joint_pos"][2] = [1, 2, 3], 0.5
+    recorder.append(rows)
+    raw = tmp_path / "log" / RAW
+    raw.write_bytes(raw.read_bytes()[:-5])
+    assert read_ticks(tmp_path / "log")["tick"].tolist() == [1, 2]
+
+
 def test_no_log_is_told_in_words(tmp_path: Path):
     with pytest.raises(RunError, match="no readable log"):
         read_ticks(tmp_path)
