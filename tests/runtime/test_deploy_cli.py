@@ -12,17 +12,20 @@ from pathlib import Path
 
 import pytest
 
+from robo.bench.runtime import runtime_bench
 from robo.cli.deploy import main
 from robo.cli.train import main as train
+from robo.core.errors import ConfigError
 from robo.runtime.log import read_ticks
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one training step: its certificate keeps it safe, nothing makes it good."""
+    """A run of one training step of a user's own task: its certificate keeps it safe, nothing makes it good."""
     runs = tmp_path_factory.mktemp("runs")
-    assert train(["reach_avoid", "--runs", str(runs), "--train.steps", "1", "--plan.refine", "false"]) == 0
-    return runs / "reach_avoid" / "last"
+    task_file = str(Path(__file__).with_name("wave_task.py"))
+    assert train([task_file, "--runs", str(runs), "--train.steps", "1", "--plan.refine", "false"]) == 0
+    return runs / "wave" / "last"
 
 
 def test_an_episode(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -30,13 +33,23 @@ def test_an_episode(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     out = capsys.readouterr()
     assert code == 0, out.err
     summary = json.loads((tmp_path / "out.json").read_text())
-    assert summary["task"] == "reach_avoid" and summary["stopped"] == "" and summary["safety_violations"] == 0
+    assert summary["task"] == "wave" and summary["stopped"] == "" and summary["safety_violations"] == 0
     assert summary["episodes"][0]["whole"]
     log = run.resolve() / "deploy" / "001"
     assert f"log of every tick: {log}" in out.out
     for text in ("ticks, missed", "lateness", "satisfied", "safety violation", "ticks by backup"):
         assert text in out.out
-    assert len(read_ticks(log)["tick"]) == summary["ticks"] >= 800
+    assert len(read_ticks(log)["tick"]) == summary["ticks"] >= 200
+
+
+def test_the_benchmark(run: Path):
+    report = runtime_bench(str(run), seconds=0.5)
+    assert [row["scheduling"].split()[0] for row in report.rows] == ["SCHED_FIFO", "ordinary"]
+    for row in report.rows:
+        assert row["rate [Hz]"] == 100 and row["ticks"] >= 200
+        assert 0 <= row["lateness p50 [ms]"] <= row["lateness p99 [ms]"] <= row["lateness max [ms]"]
+    with pytest.raises(ConfigError, match="seconds"):
+        runtime_bench(str(run), seconds=0.0)
 
 
 def test_a_dry_run(run: Path, capsys: pytest.CaptureFixture[str]):
