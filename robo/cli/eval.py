@@ -54,10 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from rich.console import Console
 
     from robo.core.files import make_parent, write_json
+    from robo.core.progress import progress
     from robo.data.rollout import Rollout
     from robo.evaluate.evaluation import evaluate
     from robo.evaluate.loading import load_run
-    from robo.evaluate.progress import progress
     from robo.train.loop import shown
     from robo.train.run import Run
 

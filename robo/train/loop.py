@@ -14,36 +14,20 @@ import os
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Task as Bar
-from rich.text import Text
-
 from policies.learner import Learner
 from robo.core.errors import ConfigError, NonFiniteError, RunError
 from robo.core.files import FULL, full_disk_error, room_for, write_text
+from robo.core.progress import progress
 from robo.train.config import Config
 from robo.train.run import Run, write_state
 from tasks.registry import load_task
 from tasks.task import Task
-
-_PLAIN_PERIOD_S = 10.0
-"""Between lines of progress where there is no terminal."""
 
 
 def dry_run(config: Config) -> dict[str, float]:
@@ -100,14 +84,14 @@ def shown(path: Path) -> str:
 
 def _loop(run: Run, learner: Learner, step: int) -> None:
     config, total, saved = run.config, learner.total_steps, step
-    with _Stop() as stop, _Metrics(run, step) as metrics, _progress(step, total) as progress:
+    with _Stop() as stop, _Metrics(run, step) as metrics, progress("steps", total, step) as advance:
         while step < total and not stop.asked:
             try:
                 values = _step(learner)
             except NonFiniteError as error:
                 raise _explain(run, learner, step, saved, error) from error
             step += 1
-            progress.update(step, values)
+            advance(_text(values))
             if step % config.log_every == 0 or step == total:
                 metrics.write(step, values)
             if step % config.checkpoint_every == 0 or step == total or stop.asked:
@@ -245,57 +229,6 @@ def _kept(path: Path, step: int) -> list[str]:
     return kept
 
 
-class _Plain:
-    """A line every few seconds, for logs and pipes."""
-
-    def __init__(self, step: int, total: int) -> None:
-        self._total, self._start_step, self._start = total, step, time.monotonic()
-        self._next = self._start + 1.0
-
-    def update(self, step: int, values: Mapping[str, float]) -> None:
-        now = time.monotonic()
-        if now < self._next and step < self._total:
-            return
-        self._next = now + _PLAIN_PERIOD_S
-        rate = (step - self._start_step) / max(now - self._start, 1e-9)
-        left = (self._total - step) / max(rate, 1e-9)
-        print(f"step {step}/{self._total}  {rate:.1f} steps/s  ETA {left:.0f} s  {_text(values)}", flush=True)
-
-
-class _Rate(ProgressColumn):
-    """Steps per second."""
-
-    def render(self, task: Bar) -> Text:
-        return Text(f"{task.speed:.1f} steps/s" if task.speed else "")
-
-
-class _Bar:
-    """A progress bar in a terminal."""
-
-    def __init__(self, progress: Progress, bar: TaskID) -> None:
-        self._progress, self._bar = progress, bar
-
-    def update(self, step: int, values: Mapping[str, float]) -> None:
-        self._progress.update(self._bar, completed=step, metrics=_text(values, 2))
-
-
-@contextmanager
-def _progress(step: int, total: int) -> Iterator[_Plain | _Bar]:
-    console = Console()
-    if not console.is_terminal:
-        yield _Plain(step, total)
-        return
-    columns = (
-        BarColumn(bar_width=16),
-        MofNCompleteColumn(),
-        _Rate(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[metrics]}"),
-    )
-    with Progress(*columns, console=console) as progress:
-        yield _Bar(progress, progress.add_task("train", total=total, completed=step, metrics=""))
-
-
-def _text(values: Mapping[str, float], most: int = 4) -> str:
-    return "  ".join(f"{name} {value:.3g}" for name, value in list(values.items())[:most])
+def _text(values: Mapping[str, float]) -> str:
+    """The first metrics, which are those a learner thinks matter most."""
+    return "  ".join(f"{name} {value:.3g}" for name, value in list(values.items())[:3])
