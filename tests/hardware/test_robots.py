@@ -323,7 +323,9 @@ def test_pair_levers_bound_the_relative_motion(robot: Robot) -> None:
     def distances(q: np.ndarray) -> np.ndarray:
         points, c = np.moveaxis(kinematics.points(q), (-1, -2), (0, 1)), len(robot.capsules)
         i, j = [p[0] for p in robot.self_pairs], [p[1] for p in robot.self_pairs]
-        return segment_distance(points[:, i], points[:, [c + k for k in i]], points[:, j], points[:, [c + k for k in j]])
+        return segment_distance(
+            points[:, i], points[:, [c + k for k in i]], points[:, j], points[:, [c + k for k in j]]
+        )
 
     change = np.abs(distances(q + turn) - distances(q)).T
     allowed = np.abs(turn) @ kinematics.pair_lever_m
