@@ -43,7 +43,7 @@ def test_slot_is_never_torn_while_another_maps_it_and_writes():
     thread.start()
     last = 0.0
     try:
-        for _ in range(3000):
+        while last < 3000:
             newest = reader.read()
             if newest:
                 record = newest[1]
@@ -54,7 +54,6 @@ def test_slot_is_never_torn_while_another_maps_it_and_writes():
         thread.join()
         writer.close()
         reader.close()
-    assert last > 0
 
 
 def test_slot_notices_a_record_that_is_not_whole():
