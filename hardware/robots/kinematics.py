@@ -81,14 +81,27 @@ class Kinematics:
         return origins, axes
 
     def _attach(self, xp: Any, origins: list[Array], axes: list[tuple[Array, Array, Array]], q: Array) -> Array:
-        """All points, (3, P, ...)."""
-        return xp.stack(
-            [
-                _combine(local, axes[link], origins[link])
-                for link, local in zip(self.point_links, self.points_local, strict=True)
-            ],
-            axis=1,
-        )
+        """All points, (3, P, ...): link by link, then in their order."""
+        tail = (1,) * (q.ndim - 1)
+        parts = []
+        for link, local in self._by_link:
+            point = origins[link][:, None]
+            for k, axis in enumerate(axes[link]):
+                if local[:, k].any():
+                    point = point + _as(xp, local[:, k], q).reshape((-1, *tail)) * axis[:, None]
+            parts.append(point if point.shape[1] == len(local) else xp.concat([point] * len(local), axis=1))
+        return xp.concat(parts, axis=1)[:, self._in_order]
+
+    @cached_property
+    def _by_link(self) -> list[tuple[int, np.ndarray]]:
+        """Links that carry points, and those points in the link's frame (n, 3)."""
+        links = np.unique(self.point_links).tolist()
+        return [(link, self.points_local[self.point_links == link]) for link in links]
+
+    @cached_property
+    def _in_order(self) -> list[int]:
+        """Where every point stands when they are sorted by link."""
+        return np.argsort(np.argsort(self.point_links, kind="stable")).tolist()
 
     def ee_pos(self, q: Array) -> Array:
         """Tool centre point in the base frame: (..., J) → (..., 3) [m]."""

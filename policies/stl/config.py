@@ -55,7 +55,7 @@ class PlanConfig:
     """Robustness below which a plan is refined [unit of the signals]."""
     reserve: float = 0.02
     """Safety robustness planned beyond the stated bounds, so that plans can be certified."""
-    starts: int = 6
+    starts: int = 4
     """Plans refined at once."""
     iterations: int = 3
     """Gradient steps per control period; refinement goes on from period to period."""
