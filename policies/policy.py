@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from robo.core.protocols import ActionChunk, Obs
+from tasks.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,17 @@ class PolicyInfo:
     observation: dict[str, tuple[int, ...]]
     joints: int
     ctrl_dt_s: float
+
+    @classmethod
+    def of(cls, task: Task) -> PolicyInfo:
+        """What a policy of a task sees and moves when it uses all that the task offers, without pictures."""
+        j = task.robot.dof
+        return cls(
+            task=task.name,
+            observation={"joint_pos": (j,), "joint_vel": (j,), "time_s": (1,), **task.observation},
+            joints=j,
+            ctrl_dt_s=task.ctrl_dt_s,
+        )
 
 
 class Policy(ABC):

@@ -35,13 +35,7 @@ class GradientPolicy(Policy):
         self.task, self.config = task, config
         self.starts, self.iterations, self.learning_rate = starts, iterations, learning_rate
         self.model = PlanModel(task, config.reserve)
-        j = task.robot.dof
-        self.info = PolicyInfo(
-            task=task.name,
-            observation={"joint_pos": (j,), "joint_vel": (j,), "time_s": (1,), **task.observation},
-            joints=j,
-            ctrl_dt_s=task.ctrl_dt_s,
-        )
+        self.info = PolicyInfo.of(task)
 
     def reset(self, obs: Obs, seed: int = 0) -> None:
         """See `Policy`."""

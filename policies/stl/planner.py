@@ -56,13 +56,7 @@ class StlPolicy(Policy):
     def __init__(self, task: Task, config: StlConfig, network: PlanNetwork, model: PlanModel) -> None:
         self.task, self.config, self.network, self.model = task, config, network, model
         self.certificate = Certificate(task, model.motion, config.certificate)
-        j = task.robot.dof
-        self.info = PolicyInfo(
-            task=task.name,
-            observation={"joint_pos": (j,), "joint_vel": (j,), "time_s": (1,), **task.observation},
-            joints=j,
-            ctrl_dt_s=task.ctrl_dt_s,
-        )
+        self.info = PolicyInfo.of(task)
 
     # ---- Policy ----------------------------------------------------------------
 
