@@ -206,7 +206,8 @@ class Child:
         paths = os.pathsep.join(p or os.getcwd() for p in sys.path)
         one_thread = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module],
+            # -P: what lies in the working directory does not get in front of our own modules.
+            [sys.executable, "-P", "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=fds,

@@ -70,7 +70,7 @@ class Inference:
 
     Args:
         task: The task.
-        config: Factories ``task`` and ``policy`` as JSON.
+        config: Factories ``task`` and ``policy`` as JSON, and ``ahead``: whether it may ask for more of the processor.
         obs: A first observation to warm up with.
         seed: Seed of the warm-up.
     """

@@ -167,7 +167,8 @@ def deploy(
     settings = {
         "robot": config.robot,
         "task": config.task.to_json(),
-        "inference": {"task": config.task.to_json(), "policy": config.policy.to_json()},
+        # Ahead of ordinary processes only where the loop is ahead of it, in turn.
+        "inference": {"task": config.task.to_json(), "policy": config.policy.to_json(), "ahead": config.fifo},
         "scene": scene.to_json() if scene else None,
         "seeds": seeds,
         "seconds": config.seconds,

@@ -56,7 +56,8 @@ def check_policy(info: PolicyInfo, task: Task) -> None:
 
 def _run(config: dict[str, Any], parent: Parent) -> None:
     """Body of the process: load, warm up, then answer questions."""
-    go_ahead_of_others()
+    if config["ahead"]:
+        go_ahead_of_others()
     task: Task = Factory(**config["task"]).make()
     policy: Policy = Factory(**config["policy"]).make()
     check_policy(policy.info, task)
