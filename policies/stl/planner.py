@@ -73,6 +73,7 @@ class StlPolicy(Policy):
         )
         self._plan: Plan | None = None
         self._prefix = {name: torch.zeros(1, self.task.steps + 1) for name in self.task.signals}
+        self._known = 0
         self._random = torch.Generator(device=self.model.device).manual_seed(seed)
 
     @torch.no_grad()
@@ -116,7 +117,7 @@ class StlPolicy(Policy):
 
     def _remember(self, obs: Obs, tick: int) -> None:
         """Signals of an observation into the executed prefix, error bounds subtracted."""
-        if tick > self.task.steps:
+        if tick > self.task.steps or tick < self._known:
             return
         q, v = np.asarray(obs["joint_pos"], float), np.asarray(obs["joint_vel"], float)
         state = {"joint_pos": q[None], "joint_vel": v[None], "points": self.task.kinematics.points(q[None])}
@@ -124,7 +125,9 @@ class StlPolicy(Policy):
         for name, value in self.task.measure(state, obs).items():
             if not np.isfinite(value[0]):
                 raise NonFiniteError(f"signal {name} of the observation is {value[0]}; check the sensors")
-            self._prefix[name][0, tick] = float(value[0]) - self.task.signals[name].error_bound
+            # Ticks at which nobody asked are taken to have been like this one.
+            self._prefix[name][0, self._known : tick + 1] = float(value[0]) - self.task.signals[name].error_bound
+        self._known = tick + 1
 
     def _trace(self, q: Tensor, v: Tensor, tick: int, seen: Mapping[str, Tensor]) -> Trace:
         """Executed prefix and worst-case prediction of plans (B, N + 1, J)."""

@@ -32,7 +32,7 @@ def test_the_benchmark_measures_what_its_rows_say(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = {"train.steps": "2", "train.batch": "8", "train.pool": "16", "train.width": "16", "train.depth": "1"}
     train(resolve("reach_avoid", options))
-    report = reach_avoid_bench(episodes=2, workers=1, only="random network, no")
+    report = reach_avoid_bench(episodes=2, workers=1, only="no refinement, no")
     assert [row["policy"] for row in report.rows] == ["random network, no refinement, no certificate"]
     assert report.rows[0]["refined"] == "0.0 %" and report.rows[0]["satisfied"].startswith("0.0 %")
     assert report.seeds == [0, 1]

@@ -150,6 +150,21 @@ def test_refinement_raises_the_robustness_of_plans(task, learner):
     assert min(gained) >= 0 and np.mean(gained) > 0.01
 
 
+def test_skipped_calls_and_a_start_in_the_middle_do_not_spoil_the_plan(task, learner):
+    """At run time calls can be late; ticks nobody saw must not count as violations."""
+    env = sim.make(task)
+    obs, _ = env.reset(seed=3)
+    policy = _policy(task, learner, certify=False)
+    policy.reset(obs, 0)
+    at_once = policy.act(obs).info["plan_rho"]
+    later = obs | {"time_s": np.array([0.5])}
+    assert policy.act(later).info["plan_rho"] > at_once - 0.1
+    policy.reset(later, 0)
+    assert policy.act(later).info["plan_rho"] > at_once - 0.1
+    env.close()
+    assert at_once != 0.0
+
+
 def test_a_network_that_puts_out_nan_hands_over_to_the_certified_plan(task, learner):
     policy = _policy(task, learner)
     env = sim.make(task)
