@@ -57,7 +57,7 @@ class PlanConfig:
     """Safety robustness planned beyond the stated bounds, so that plans can be certified."""
     starts: int = 4
     """Plans refined at once."""
-    iterations: int = 3
+    iterations: int = 2
     """Gradient steps per control period; refinement goes on from period to period."""
     smooth: float = 300.0
     """Temperature of the smooth robustness that refinement climbs."""
