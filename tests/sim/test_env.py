@@ -262,7 +262,7 @@ def test_driving_into_the_floor_is_seen(reach: TaskEnv) -> None:
 def test_touching_an_obstacle_between_samples_is_seen(reach: TaskEnv) -> None:
     home = reach.task.robot.home_rad
     tool = reach.task.kinematics.ee_pos(home)
-    ball = np.add(tool, [0.0, 0.175, 0.0])  # clear of the hand, but in its way
+    ball = np.add(tool, [0.0, 0.195, 0.0])  # clear of the hand, but in its way
     reach.reset(seed=0, options={"instance": arm_free_instance(reach, ball=ball)})
     *_, info = reach.step(hold(reach))
     assert info["violations"]["contacts"] == {}
