@@ -261,8 +261,8 @@ class ReachAvoid(Task):
         points, radii = self._split(state["points"])
         self_slack, joint_slack = 0.0, 0.0
         if "slack_rad" in state:  # no point of a capsule is further off than lever times slack
-            slack = state["slack_rad"]
-            lever, pairs = (xp.asarray(x, dtype=dtype) for x in (self.kinematics.lever_m, self.kinematics.pair_lever_m))
+            slack, levers = state["slack_rad"], (self.kinematics.lever_m, self.kinematics.pair_lever_m)
+            lever, pairs = (xp.asarray(x, dtype=dtype, device=slack.device) for x in levers)
             radii = radii + xp.moveaxis(xp.matmul(slack, lever), -1, 0)
             self_slack, joint_slack = xp.moveaxis(xp.matmul(slack, pairs), -1, 0), slack
         tool = points[:, -1]

@@ -72,7 +72,8 @@ class StlPolicy(Policy):
             controller="backup",
         )
         self._plan: Plan | None = None
-        self._prefix = {name: torch.zeros(1, self.task.steps + 1) for name in self.task.signals}
+        blank = torch.zeros(1, self.task.steps + 1, device=self.model.device)
+        self._prefix = {name: blank.clone() for name in self.task.signals}
         self._known = 0
         self._random = torch.Generator(device=self.model.device).manual_seed(seed)
 
@@ -98,7 +99,7 @@ class StlPolicy(Policy):
         verdict = Verdict(0, float("nan"))
         for plan in plans[:CERTIFIED_AT_ONCE]:
             # Sample 0 is the reference in force to the last bit; float32 stays inside the planner.
-            plan_v = plan.v.double().numpy().copy()
+            plan_v = plan.v.cpu().double().numpy().copy()
             plan_v[0] = v
             plan_q = self.model.motion.integrate(q, plan_v)
             if self.config.plan.certify:
@@ -177,9 +178,10 @@ class StlPolicy(Policy):
         ticks = self.task.steps - tick + 1
         base = torch.stack([plans[i % len(plans)].v for i in range(cfg.starts)])
         hat = self._tensor(motion.hat[:ticks, 1:])
-        knots = torch.randn(cfg.starts, motion.knots, base.shape[-1], generator=self._random) * cfg.spread_rad_s
+        shape = (cfg.starts, motion.knots, base.shape[-1])
+        knots = torch.randn(shape, generator=self._random, device=self.model.device) * cfg.spread_rad_s
         knots[: (cfg.starts + 1) // 2] = 0.0  # half of the starts are the plans themselves
-        factor = torch.tensor(STEP_FACTORS)[torch.arange(cfg.starts) % len(STEP_FACTORS)][:, None, None]
+        factor = self._tensor(np.resize(STEP_FACTORS, cfg.starts))[:, None, None]
         found = plans[0]
         for i in range(cfg.iterations + 1):
             last = i == cfg.iterations
