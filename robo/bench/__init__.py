@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from robo.core.errors import UnknownNameError
+from robo.evaluate.metrics import wilson
 
 BENCHES = {
     "reach_avoid": "robo.bench.reach_avoid:reach_avoid_bench",
@@ -23,13 +24,30 @@ BENCHES = {
 """Names → ``module:function``; imported when asked for."""
 
 
+@dataclass(frozen=True)
+class Rate:
+    """A share of trials with its 95 % interval (Wilson)."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, hits: int, trials: int) -> Rate:
+        """The rate of `hits` among `trials`."""
+        return cls(hits / trials, *wilson(hits, trials))
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """What a benchmark measured.
 
     Attributes:
         title: What the table shows.
-        rows: One mapping per row, column → text or number; units are in the column names.
+        rows: One mapping per row, column → text, number or `Rate`; units are in the column names.
         seeds: Seeds of what was drawn.
         notes: What must be known to read it (run folder, scheduling, steal time ...).
     """

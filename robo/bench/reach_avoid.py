@@ -10,7 +10,7 @@ import numpy as np
 
 from policies.policy import Policy
 from policies.stl.config import PlanConfig
-from robo.bench import Report
+from robo.bench import Rate, Report
 from robo.evaluate.evaluation import evaluate
 from robo.train.run import Run
 from tasks.task import Task
@@ -52,12 +52,12 @@ def reach_avoid_bench(
         rows.append(
             {
                 "policy": name,
-                "satisfied": _rate(result, "satisfied"),
-                "success": _rate(result, "success"),
-                "unsafe episodes": f"{result['safety_violations']}/{episodes}",
+                "satisfied": Rate.of(sum(e.satisfied for e in evaluation.episodes), episodes),
+                "success": Rate.of(sum(e.success for e in evaluation.episodes), episodes),
+                "unsafe episodes": result["safety_violations"],
                 "rho mean": round(result["rho_mean"], 3),
-                "backup": f"{100 * result['backup_fraction']:.1f} %",
-                "refined": f"{100 * result['refinement_fraction']:.1f} %",
+                "backup [%]": round(100 * result["backup_fraction"], 1),
+                "refined [%]": round(100 * result["refinement_fraction"], 1),
                 "plan p50 [ms]": round(result["plan_ms_p50"], 1),
                 "plan p99 [ms]": round(result["plan_ms_p99"], 1),
                 "plan max [ms]": round(result["plan_ms_max"], 1),
@@ -74,11 +74,6 @@ def reach_avoid_bench(
             f"{workers} episodes at a time, one torch thread each",
         ],
     )
-
-
-def _rate(result: dict, name: str) -> str:
-    low, high = result[f"{name}_ci95"]
-    return f"{100 * result[name]:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _load(run: str, changes: dict[str, bool]) -> tuple[Task, Policy]:

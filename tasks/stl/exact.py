@@ -38,29 +38,37 @@ class Values(Algebra[np.ndarray]):
         self.batch, self.signals = batch, signals or {}
 
     def leaf(self, leaf: Leaf, first: int, last: int) -> np.ndarray:
+        """Margins of a predicate or its negation, (batch, last - first + 1)."""
         cut = {name: self.signals[name][:, first : last + 1] for name in leaf.predicate.signals}
         value = margin(leaf.predicate, cut, LIBRARY, leaf.negated)
         return np.broadcast_to(value, (self.batch, last - first + 1))
 
     def fill(self, top: bool, count: int) -> np.ndarray:
+        """Infinities, (batch, count)."""
         return np.full((self.batch, count), np.inf if top else -np.inf)
 
     def cut(self, x: np.ndarray, start: int, stop: int) -> np.ndarray:
+        """A view of samples start..stop - 1."""
         return x[:, start:stop]
 
     def join(self, pieces: Sequence[np.ndarray]) -> np.ndarray:
+        """Pieces one after the other in time."""
         return np.concatenate(pieces, axis=1)
 
     def flip(self, x: np.ndarray) -> np.ndarray:
+        """A view with time reversed."""
         return x[:, ::-1]
 
     def pick(self, x: np.ndarray, y: np.ndarray, largest: bool) -> np.ndarray:
+        """Elementwise max or min."""
         return np.maximum(x, y) if largest else np.minimum(x, y)
 
     def reduce(self, x: np.ndarray, largest: bool) -> np.ndarray:
+        """Max or min over time, (batch, 1)."""
         return x.max(axis=1, keepdims=True) if largest else x.min(axis=1, keepdims=True)
 
     def length(self, x: np.ndarray) -> int:
+        """Number of samples."""
         return x.shape[1]
 
 

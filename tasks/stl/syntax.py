@@ -99,6 +99,7 @@ class Apply(Node):
 
     @property
     def children(self) -> tuple[Node, ...]:
+        """The nodes directly below."""
         return self.args
 
 
@@ -269,6 +270,7 @@ class Predicate(Formula):
 
     @property
     def children(self) -> tuple[Node, ...]:
+        """The nodes directly below."""
         return (self.left, self.right)
 
     def value(self, signals: Mapping[str, Array]) -> np.ndarray:
@@ -298,6 +300,7 @@ class Not(Formula):
 
     @property
     def children(self) -> tuple[Node, ...]:
+        """The nodes directly below."""
         return (self.arg,)
 
 
@@ -309,6 +312,7 @@ class And(Formula):
 
     @property
     def children(self) -> tuple[Node, ...]:
+        """The nodes directly below."""
         return self.args
 
 
@@ -320,6 +324,7 @@ class Or(Formula):
 
     @property
     def children(self) -> tuple[Node, ...]:
+        """The nodes directly below."""
         return self.args
 
 
@@ -332,6 +337,7 @@ class Implies(Formula):
 
     @property
     def children(self) -> tuple[Node, ...]:
+        """The nodes directly below."""
         return (self.left, self.right)
 
 
@@ -344,6 +350,7 @@ class Iff(Formula):
 
     @property
     def children(self) -> tuple[Node, ...]:
+        """The nodes directly below."""
         return (self.left, self.right)
 
 
@@ -357,6 +364,7 @@ class Window(Formula):
 
     @property
     def children(self) -> tuple[Node, ...]:
+        """The nodes directly below."""
         return (self.arg,)
 
 
@@ -371,6 +379,7 @@ class Until(Formula):
 
     @property
     def children(self) -> tuple[Node, ...]:
+        """The nodes directly below."""
         return (self.left, self.right)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from robo import bench
-from robo.bench import Report
+from robo.bench import Rate, Report
 from robo.cli.bench import main
 
 
@@ -89,3 +89,14 @@ def test_help(capsys):
 def test_bad_input(capsys, words, message):
     assert main(words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_rates_are_numbers_for_machines_and_text_for_people(capsys, monkeypatch):
+    assert str(Rate.of(199, 200)) == "99.5 % [97.2, 99.9]"
+    monkeypatch.setattr(
+        f"{__name__}.toy_bench", lambda: Report(title="T", rows=[{"a": Rate.of(1, 2)}], seeds=[], notes=[])
+    )
+    assert main(["toy", "--json"]) == 0
+    rate = json.loads(capsys.readouterr().out)["rows"][0]["a"]
+    assert rate["value"] == 0.5
+    assert 0 < rate["low"] < 0.5 < rate["high"] < 1
