@@ -44,11 +44,13 @@ class Verdict:
 
     Attributes:
         switch: Longest certified switch [control periods]; 0 if none is.
+        stops: All certified switches, shortest first.
         rho: Least margin-free safety robustness up to rest for that switch (or for the shortest, if none is).
     """
 
     switch: int
     rho: float
+    stops: tuple[int, ...] = ()
 
 
 class Certificate:
@@ -93,7 +95,7 @@ class Certificate:
         good = np.flatnonzero(total >= self.config.margin)
         if len(good) == 0:
             return Verdict(0, float(total[0]))
-        return Verdict(switches[good[-1]], float(total[good[-1]]))
+        return Verdict(switches[good[-1]], float(total[good[-1]]), tuple(switches[i] for i in good))
 
     def robustness(
         self, q: np.ndarray, speed: np.ndarray, tau_s: np.ndarray, obs: Obs, half_step_s: float

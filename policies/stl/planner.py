@@ -218,6 +218,7 @@ class StlPolicy(Policy):
             joint_vel=np.concatenate([v[: s + 1], brake_v[1:]]),
             tail=s + 1,
             controller=plan.maker,
+            stops=verdict.stops,
             info=self._info(plan, verdict, began),
         )
         return self._chunk
@@ -234,6 +235,7 @@ class StlPolicy(Policy):
             joint_vel=old.joint_vel[skip:],
             tail=tail,
             controller="backup" if tail == 0 else old.controller,
+            stops=tuple(i - skip for i in old.stops if i >= skip),
             info=self._info(self._plan, verdict, began) | ({"fault": fault} if fault else {}),
         )
         return self._chunk

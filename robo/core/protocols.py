@@ -33,6 +33,8 @@ class ActionChunk:
         joint_vel: (n, J) [rad/s]; zero in the last row.
         tail: Index of the first sample of the backup, 0..n.
         controller: Who made the samples before `tail`.
+        stops: Samples, in order, at which leaving for a straight braking to rest (`tasks.dynamics.arm.ArmMotion.brake`)
+            is certified as well.
         info: Numbers for recordings (robustness, planning time, predicted plan ...).
     """
 
@@ -42,6 +44,7 @@ class ActionChunk:
     joint_vel: np.ndarray
     tail: int
     controller: Controller
+    stops: tuple[int, ...] = ()
     info: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

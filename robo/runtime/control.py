@@ -57,11 +57,18 @@ ALARM_CLEAR = 3
 
 @dataclass
 class _Stop:
-    """Why the loop is to end; set by a signal handler, read by the loop."""
+    """Why the loop is to end; set by a signal handler, read by the loop.
+
+    Attributes:
+        reason: In words; empty to go on.
+        at_once: Asked for a second time: do not wait for the certified way to rest.
+    """
 
     reason: str = ""
+    at_once: bool = False
 
     def __call__(self, number: int, frame: object) -> None:
+        self.at_once = bool(self.reason)
         self.reason = self.reason or "stopped on request"
 
 
@@ -308,13 +315,13 @@ class Control:
         missed = int((now - self.due_s) / self.dt_s)
         self.due_s += missed * self.dt_s
         late_s = now - self.due_s
+        self.supervisor.check_rate(self.due_s)
+        done = self._periods(episode)
+        time_s = done * self.dt_s
         if reason := self._wish_to_stop():
-            self._brake(episode, reason)
+            self._come_to_rest(episode, reason, time_s)
         state = self.driver.read()
         self.supervisor.check_state(state, time.monotonic())
-        # A whole number of periods: the clock's own digits run out after days of uptime.
-        done = round((self.due_s - episode.start_s) / self.dt_s)
-        time_s = done * self.dt_s
         called = episode.calls * self.per_call <= done and done >= 0 and episode.calls <= self.task.steps
         self._take_chunk(inference, episode, time_s)
         obs: dict[str, np.ndarray] = {}
@@ -367,21 +374,34 @@ class Control:
             "sent_vel": sent.joint_vel,
         } | {f"obs/{name}": state.extra[name] for name in self.task.observation}
 
-    def _brake(self, episode: _Episode, reason: str) -> None:
-        """Brake along the limits to rest, tick by tick; the driver does the rest of the stop.
+    def _periods(self, episode: _Episode) -> int:
+        """Periods of the arm since the start of the episode: a whole number, for the clock's own
+        digits run out after days of uptime."""
+        return round((self.due_s - episode.start_s) / self.dt_s)
+
+    def _come_to_rest(self, episode: _Episode, reason: str, time_s: float) -> None:
+        """The shortest certified way to rest, tick by tick; the driver does the rest of the stop.
+
+        Where there is none, or when asked for a second time, brake along the limits at once.
 
         Raises:
             RobotError: The reason, always.
         """
         self._event(episode, reason)
-        shield = self.supervisor.shield
-        while shield.vel.any():
+        supervisor, shield = self.supervisor, self.supervisor.shield
+        certified = supervisor.leave(time_s)
+        while (certified and not supervisor.at_rest(time_s)) or shield.vel.any():
             state = self.driver.read()
-            pos, vel = shield.brake()
+            supervisor.check_state(state, time.monotonic())
+            if certified and self.stop.at_once:
+                certified = False
+                self._event(episode, f"{reason}, a second time: braking at once")
+            pos, vel = supervisor.reference(time_s)[:2] if certified else shield.brake()
             row = self._send(episode, state, pos, vel, "stop")
-            self.log.append(row | {"time_s": self.due_s - episode.start_s})
+            self.log.append(row | {"time_s": time_s})
             self.due_s += self.dt_s
             sleep_until(self.due_s)
+            time_s = self._periods(episode) * self.dt_s
         raise RobotError(reason)
 
     # ---- inference ---------------------------------------------------------------

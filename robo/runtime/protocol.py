@@ -74,7 +74,8 @@ def obs_of(question: np.void) -> Obs:
 def chunk_layout(dof: int) -> Layout:
     """Inference → control: an `ActionChunk` and how long it took."""
     scalars = ("generation", "start_s", "dt_s", "samples", "tail", "controller", "plan_ms")
-    return {name: () for name in scalars} | {"joint_pos": (MAX_SAMPLES, dof), "joint_vel": (MAX_SAMPLES, dof)}
+    samples = {"joint_pos": (MAX_SAMPLES, dof), "joint_vel": (MAX_SAMPLES, dof), "stops": (MAX_SAMPLES,)}
+    return {name: () for name in scalars} | samples
 
 
 def pack_chunk(chunk: ActionChunk, generation: int, plan_ms: float) -> dict[str, Any]:
@@ -88,6 +89,8 @@ def pack_chunk(chunk: ActionChunk, generation: int, plan_ms: float) -> dict[str,
         raise ConfigError(f"a chunk of {n} samples does not fit, at most {MAX_SAMPLES} do; plan a shorter horizon")
     pos, vel = np.zeros((2, MAX_SAMPLES, chunk.joint_pos.shape[1]))
     pos[:n], vel[:n] = chunk.joint_pos, chunk.joint_vel
+    stops = np.zeros(MAX_SAMPLES)
+    stops[list(chunk.stops)] = 1.0
     return {
         "generation": generation,
         "start_s": chunk.start_s,
@@ -98,6 +101,7 @@ def pack_chunk(chunk: ActionChunk, generation: int, plan_ms: float) -> dict[str,
         "plan_ms": plan_ms,
         "joint_pos": pos,
         "joint_vel": vel,
+        "stops": stops,
     }
 
 
@@ -115,6 +119,7 @@ def unpack_chunk(record: np.void) -> ActionChunk:
         joint_vel=record["joint_vel"][:n],
         tail=int(record["tail"]),
         controller=CONTROLLERS[int(record["controller"])],  # type: ignore[arg-type]
+        stops=tuple(np.flatnonzero(record["stops"][:n]).tolist()),
     )
 
 

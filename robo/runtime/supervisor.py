@@ -7,7 +7,8 @@ whatever was asked, and watches state, tracking error and specification. See doc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,7 +16,11 @@ from hardware.driver import DriverInfo, JointState
 from hardware.robots import JointLimits
 from robo.core.errors import ConfigError, RobotError
 from robo.core.protocols import ActionChunk, Obs
+from tasks.dynamics.arm import ArmMotion
 from tasks.task import Task
+
+STOP_S = 1.5
+"""A certified way to rest that takes longer is not waited for when somebody wants the arm to stop [s]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +38,15 @@ class SupervisorConfig:
     """A new chunk must meet the reference in force within this, far less than the certificate's margins ..."""
     seam_rad_s: float = 1e-2
     """... and this in velocity."""
+    least_rate: float = 0.5
+    """A loop that keeps less than this share of its ticks over a second stops the arm."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not (np.isfinite(value) and value >= 0):
                 raise ConfigError(f"supervisor: {name} must be finite and not negative, not {value!r}")
+        if self.least_rate > 1:
+            raise ConfigError(f"supervisor: least_rate is a share of the ticks, at most 1, not {self.least_rate!r}")
 
 
 class Shield:
@@ -161,7 +170,10 @@ class Supervisor:
         self.joints, self.carry_s = info.joints, info.carry_s
         self.shield = Shield(info.limits, 1.0 / info.rate_hz)
         self.tracking_rad = task.robot.servo.tracking_error_rad + config.tracking_allowance_rad
+        self.rate_hz = info.rate_hz
+        self._braking = ArmMotion(task.robot, task.ctrl_dt_s, task.steps).brake
         self._planning_dof = (task.robot.dof,)
+        self._ticks: deque[float] = deque()
         self._sent: list[tuple[float, np.ndarray, np.ndarray]] = []
         self.start(np.zeros(task.robot.dof))
 
@@ -174,6 +186,7 @@ class Supervisor:
         self._next: ActionChunk | None = None
         self._rest = self.shield.pos
         self._sent.clear()
+        self._ticks.clear()
 
     def offer(self, chunk: ActionChunk, time_s: float) -> str:
         """Take a new chunk, or say in words why not.
@@ -190,6 +203,8 @@ class Supervisor:
             return "has no valid times"
         if np.abs(chunk.joint_vel[-1]).max() > 1e-6:
             return "does not end at rest"
+        if not all(0 <= i < n for i in chunk.stops):
+            return "has no valid stops"
         if (chunk.joint_pos < limits.lower_rad).any() or (chunk.joint_pos > limits.upper_rad).any():
             return "leaves the joint limits"
         if (np.abs(chunk.joint_vel) > limits.velocity_rad_s).any():
@@ -207,6 +222,27 @@ class Supervisor:
     def drop_pending(self) -> None:
         """Forget a chunk that was taken but has not started: the backup of the one in force runs."""
         self._next = None
+
+    def leave(self, time_s: float) -> bool:
+        """Leave the chunk in force for rest, as early as that is certified; whether there is a way within `STOP_S`.
+
+        The way is straight braking from the first certified stop, else the chunk's own end.
+        """
+        self._next = None
+        chunk = self.chunk
+        if chunk is None:
+            return True
+        ahead = (i for i in chunk.stops if chunk.start_s + i * chunk.dt_s >= time_s - 1e-9)
+        if (stop := next(ahead, None)) is not None:
+            pos, vel = self._braking(chunk.joint_pos[stop], chunk.joint_vel[stop])
+            self.chunk = chunk = replace(
+                chunk,
+                joint_pos=np.concatenate([chunk.joint_pos[: stop + 1], pos[1:]]),
+                joint_vel=np.concatenate([chunk.joint_vel[: stop + 1], vel[1:]]),
+                tail=stop + 1,
+                stops=(),
+            )
+        return chunk.start_s + (len(chunk.joint_pos) - 1) * chunk.dt_s <= time_s + STOP_S
 
     def reference(self, time_s: float) -> tuple[np.ndarray, np.ndarray, str]:
         """Reference at a time of the episode: (J,) [rad], (J,) [rad/s], and who made it."""
@@ -251,6 +287,24 @@ class Supervisor:
         time_s, pos, vel = next((s for s in reversed(self._sent) if s[0] <= state.time_s), self._sent[0])
         ahead = min(max(state.time_s - time_s, 0.0), self.carry_s)
         self._complain(np.abs(state.joint_pos - pos - vel * ahead), self.tracking_rad, "does not follow its reference")
+
+    def check_rate(self, due_s: float) -> None:
+        """Count a tick, due at a time on the monotonic clock [s].
+
+        Raises:
+            RobotError: The loop has kept too few of its ticks over the last second; the arm must be stopped.
+        """
+        ticks = self._ticks
+        ticks.append(due_s)
+        if due_s - ticks[0] < 1.0:
+            return
+        while due_s - ticks[0] >= 1.0:
+            ticks.popleft()
+        if len(ticks) < self.config.least_rate * self.rate_hz:
+            raise RobotError(
+                f"the control loop kept {len(ticks)} of {self.rate_hz:g} ticks over the last second (at least "
+                f"{self.config.least_rate:.0%} are needed): something else takes the processor"
+            )
 
     def first_frame(self, state: JointState) -> None:
         """Before the first command: it must lie where the arm stands.

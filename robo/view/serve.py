@@ -16,13 +16,17 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
+import psutil
+
 from robo.core.errors import ConfigError, MissingDependencyError, RoboError, RunError
 
 HOST = "127.0.0.1"
 WEB_PORT, DATA_PORT = 9090, 9876
 """Where page and data are served by default, if free."""
 START_S = 30.0
-"""How long the server may take to answer [s]."""
+"""How long the server may take to listen [s]."""
+SECOND_PORT_S = 3.0
+"""How long after its first port the second may take."""
 
 
 @contextmanager
@@ -40,23 +44,20 @@ def viewer(recording: Path, *, web_port: int | None = None, data_port: int | Non
     """
     if not recording.is_file():
         raise RunError(f"no recording at {recording}; make one with: robo-view RUN --save {recording}")
-    web = _port(web_port, WEB_PORT, "--port")
-    data = _port(data_port, DATA_PORT, "--data-port")
-    options = ["--serve-web", "--bind", HOST, "--web-viewer-port", str(web), "--port", str(data)]
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(
-            [_command(), *options, str(recording)], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
-        )
+    usual = (WEB_PORT, DATA_PORT)
+    while True:
+        web = _port(web_port, usual[0], "--port")
+        data = _port(data_port, usual[1], "--data-port")
         try:
-            _wait(process, (web, data), log)
-            yield f"http://{HOST}:{web}/?url={quote(f'rerun+http://{HOST}:{data}/proxy', safe='')}"
-        finally:
-            process.terminate()
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process = _start(recording, web, data)
+            break
+        except _TakenError:
+            # Somebody else was quicker since we looked. Ports that were asked for are refused the next time round.
+            usual = (0, 0)
+    try:
+        yield f"http://{HOST}:{web}/?url={quote(f'rerun+http://{HOST}:{data}/proxy', safe='')}"
+    finally:
+        _end(process)
 
 
 def _command() -> Path:
@@ -72,27 +73,73 @@ def _port(asked: int | None, usual: int, option: str) -> int:
     if asked is not None and not 1 <= asked <= 65535:
         raise ConfigError(f"{option} must be 1 .. 65535, not {asked}")
     for port in (usual, 0) if asked is None else (asked,):
-        with closing(socket.socket()) as probe:
-            # As the server does: a port in TIME_WAIT is free.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return probe.getsockname()[1]
+        if found := _free(port):
+            return found
     raise ConfigError(f"port {asked} is taken; choose another {option}, or leave it out for a free one")
 
 
-def _wait(process: subprocess.Popen[bytes], ports: tuple[int, ...], log: IO[str]) -> None:
+def _free(port: int) -> int:
+    """A port if it is free (for 0: some free one), else 0."""
+    with closing(socket.socket()) as probe:
+        # As the server does: a port in TIME_WAIT is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return 0
+        return probe.getsockname()[1]
+
+
+class _TakenError(Exception):
+    """A port is another process's."""
+
+
+def _start(recording: Path, web: int, data: int) -> subprocess.Popen[bytes]:
+    options = ["--serve-web", "--bind", HOST, "--web-viewer-port", str(web), "--port", str(data)]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            [_command(), *options, str(recording)], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            _wait(process, {web, data}, log)
+        except BaseException:
+            _end(process)
+            raise
+    return process
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], ports: set[int], log: IO[str]) -> None:
+    """Wait until the server itself listens: that somebody answers says nothing, and rerun does not tell of a lost port."""
     end = time.monotonic() + START_S
-    for port in ports:
-        while True:
-            with closing(socket.socket()) as probe:
-                probe.settimeout(1.0)
-                if probe.connect_ex((HOST, port)) == 0:
-                    break
-            if process.poll() is not None or time.monotonic() > end:
-                log.seek(0)
-                said = log.read().strip().splitlines() or ["it said nothing"]
-                raise RoboError(f"rerun's web viewer does not start: {said[-1]}")
-            time.sleep(0.05)
+    while True:
+        ended = process.poll() is not None
+        mine = set() if ended else _listening(process.pid)
+        if ports <= mine:
+            return
+        if mine:  # it opens both at once
+            end = min(end, time.monotonic() + SECOND_PORT_S)
+        if ended or time.monotonic() > end:
+            if any(not _free(port) for port in ports):
+                raise _TakenError
+            log.seek(0)
+            said = log.read().strip().splitlines() or ["it said nothing"]
+            raise RoboError(f"rerun's web viewer does not start: {said[-1]}")
+        time.sleep(0.05)
+
+
+def _listening(pid: int) -> set[int]:
+    """Ports at which a process listens."""
+    try:
+        found = psutil.Process(pid).net_connections("tcp")
+    except psutil.NoSuchProcess:
+        return set()
+    return {connection.laddr.port for connection in found if connection.status == psutil.CONN_LISTEN}

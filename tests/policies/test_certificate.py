@@ -53,7 +53,8 @@ def test_what_is_certified_is_safe_for_adversarial_errors_and_movers(task, motio
             rejected += 1
             continue
         certified += 1
-        s = verdict.switch
+        assert verdict.stops[-1] == verdict.switch
+        s = int(rng.choice(verdict.stops))  # every one of them is a promise
         brake_q, brake_v = motion.brake(q[s], v[s])
         chunk = ActionChunk(
             start_s=dt,
@@ -123,7 +124,8 @@ def test_a_plan_that_turns_bad_late_is_certified_up_to_an_earlier_switch(task, m
     v = np.zeros((30, 7))
     assert certificate.check(q, v, obs, lead_s=0.1).switch == 20
     v[6:] = np.nan
-    assert certificate.check(q, v, obs, lead_s=0.1).switch == 4
+    verdict = certificate.check(q, v, obs, lead_s=0.1)
+    assert verdict.switch == 4 and verdict.stops == (1, 2, 3, 4)
 
 
 def test_a_larger_margin_accepts_less(task, motion):

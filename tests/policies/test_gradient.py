@@ -5,6 +5,7 @@ import numpy as np
 import sim
 from policies.stl.config import PlanConfig
 from policies.stl.gradient import GradientPolicy
+from robo.bench import Rate
 from robo.bench.reach_avoid import GRADIENT, VARIANTS, reach_avoid_bench
 from robo.train.config import resolve
 from robo.train.loop import train
@@ -34,7 +35,8 @@ def test_the_benchmark_measures_what_its_rows_say(tmp_path, monkeypatch):
     train(resolve("reach_avoid", options))
     report = reach_avoid_bench(episodes=2, workers=1, only="no refinement, no")
     assert [row["policy"] for row in report.rows] == ["random network, no refinement, no certificate"]
-    assert report.rows[0]["refined"] == "0.0 %" and report.rows[0]["satisfied"].startswith("0.0 %")
+    assert report.rows[0]["refined [%]"] == 0.0
+    assert report.rows[0]["satisfied"] == Rate.of(0, 2) and str(report.rows[0]["satisfied"]).startswith("0.0 %")
     assert report.seeds == [0, 1]
     names = [name for name, _, _ in VARIANTS]
     assert len(set(names)) == len(names) and GRADIENT not in names

@@ -113,6 +113,8 @@ def test_chunks_meet_the_contract(task, learner):
         assert chunk.start_s == pytest.approx((k + 1) * task.ctrl_dt_s)
         assert np.all(chunk.joint_vel[-1] == 0), "every chunk ends at rest"
         assert chunk.info["plan_ms"] > 0
+        if chunk.tail:  # the longest certified way is the one that was committed
+            assert chunk.stops and chunk.stops[-1] == chunk.tail - 1
     for old, new in itertools.pairwise(chunks):
         pos, vel = old.at(new.start_s)
         np.testing.assert_allclose(new.joint_pos[0], pos, atol=1e-9)

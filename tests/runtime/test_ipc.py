@@ -121,7 +121,7 @@ def test_child_ends_when_its_lifeline_is_cut():
     slots = [Slot({"x": ()}) for _ in range(3)]
     fds = {name: slot.fd for name, slot in zip(("command", "request", "state"), slots, strict=True)}
     child = Child("hardware.plant", {"robot": "panda", "scene": None, "plant": {}, "fds": fds}, [], "the plant")
-    os.close(child._lifeline.fileno())
+    child._lifeline.close()
     deadline = time.monotonic() + 30
     while not gone(child.pid) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -15,7 +15,9 @@ from hardware.drivers import open_driver
 from hardware.robots import ROBOTS
 from robo.core.errors import ConfigError, RobotError
 from robo.core.protocols import ActionChunk
+from robo.runtime.control import _Stop
 from robo.runtime.supervisor import Shield, Supervisor, SupervisorConfig, Watch, check_sources
+from tasks.dynamics.arm import ArmMotion
 from tasks.registry import load_task
 from tasks.task import Source
 
@@ -151,6 +153,7 @@ def test_a_late_chunk_is_taken_if_it_leads_on(supervisor: Supervisor):
         ({"start_s": np.nan}, "times"),
         ({"dt_s": 0.0}, "times"),
         ({"tail": 9}, "times"),
+        ({"stops": (4,)}, "stops"),
         ({"joint_vel": np.full((4, 7), 0.1)}, "rest"),
         ({"joint_pos": HOME + np.array([0, 1, 9, 9.0])[:, None]}, "joint limits"),
         ({"joint_vel": np.array([0, 9.0, 0, 0])[:, None] * np.ones(7)}, "velocity limits"),
@@ -160,6 +163,48 @@ def test_a_late_chunk_is_taken_if_it_leads_on(supervisor: Supervisor):
 def test_a_chunk_that_does_not_fit_is_refused_in_words(supervisor: Supervisor, changes: dict, why: str):
     assert why in supervisor.offer(chunk(**changes), 0.05)
     assert supervisor.reference(0.2)[2] == "hold"
+
+
+@pytest.mark.parametrize(
+    ("stops", "left_at"), [((1, 2), 1), ((2,), 2), ((), None)], ids=["the next sample", "a later one", "its own end"]
+)
+def test_a_stop_leaves_the_chunk_where_braking_is_certified(supervisor: Supervisor, stops: tuple, left_at: int | None):
+    pos = HOME + np.array([0.0, 0.01, 0.03, 0.05, 0.06, 0.06])[:, None]
+    vel = np.array([0.0, 0.2, 0.2, 0.2, 0.0, 0.0])[:, None] * np.ones(7)
+    moving = chunk(joint_pos=pos, joint_vel=vel, tail=4, stops=stops)
+    assert supervisor.offer(moving, 0.05) == ""
+    supervisor.reference(0.12)
+    assert supervisor.leave(0.12)
+    left_s = np.inf if left_at is None else 0.1 + 0.1 * left_at
+    for t in np.arange(0.12, 1.5, 0.01):
+        here, speed, maker = supervisor.reference(t)
+        if t < left_s + 1e-9:  # up to the stop nothing has changed
+            assert np.allclose(here, moving.at(t)[0], atol=1e-12)
+        elif speed.any():
+            assert maker == "backup" and (np.abs(speed) <= 0.2 + 1e-12).all()
+    # What the certificate looked at: all joints slow down straight to rest.
+    if left_at is not None:
+        n = ArmMotion(supervisor.task.robot, 0.1, 1).brake_ticks
+        assert np.allclose(here, pos[left_at] + 0.5 * n * 0.1 * 0.2)
+    assert not speed.any() and supervisor.at_rest(t)
+
+
+def test_a_way_to_rest_that_takes_long_is_not_waited_for(supervisor: Supervisor):
+    assert supervisor.leave(0.0), "the arm stands"
+    n = 40
+    pos, vel = np.tile(HOME, (n, 1)), np.zeros((n, 7))
+    vel[1:-1, 0] = 0.01
+    assert supervisor.offer(chunk(joint_pos=pos, joint_vel=vel, tail=n), 0.05) == ""
+    supervisor.reference(0.12)
+    assert not supervisor.leave(0.12)
+
+
+def test_the_second_request_to_stop_is_heard():
+    stop = _Stop()
+    stop(15, None)
+    assert stop.reason == "stopped on request" and not stop.at_once
+    stop(15, None)
+    assert stop.reason == "stopped on request" and stop.at_once
 
 
 # ---- the arm -----------------------------------------------------------------
@@ -184,6 +229,18 @@ def test_an_arm_that_does_not_follow_stops_and_the_joint_is_named(supervisor: Su
         supervisor.check_state(state(1.005, stuck), 1.005)
 
 
+def test_a_loop_that_loses_its_rate_stops(supervisor: Supervisor):
+    for k in range(300):
+        supervisor.check_rate(0.01 * k)
+    for k in range(40):  # four of ten ticks are lost: unpleasant, but the arm is followed
+        supervisor.check_rate(3.0 + 0.0167 * k)
+    with pytest.raises(RobotError, match=r"kept \d+ of 100 ticks over the last second \(at least 50%"):
+        for k in range(100):
+            supervisor.check_rate(4.0 + 0.03 * k)
+    supervisor.start(HOME)
+    supervisor.check_rate(99.0)
+
+
 def test_the_first_command_must_lie_where_the_arm_is(supervisor: Supervisor):
     supervisor.first_frame(state(0.0, HOME))
     with pytest.raises(RobotError, match="jump at the first command: joint1"):
@@ -193,6 +250,8 @@ def test_the_first_command_must_lie_where_the_arm_is(supervisor: Supervisor):
 def test_thresholds_must_be_finite():
     with pytest.raises(ConfigError, match="stale_s"):
         SupervisorConfig(stale_s=np.inf)
+    with pytest.raises(ConfigError, match="least_rate"):
+        SupervisorConfig(least_rate=1.1)
 
 
 # ---- the specification -------------------------------------------------------

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from playwright.sync_api import Page
 
 from robo.core.errors import ConfigError, RunError
+from robo.view import serve
 from robo.view.record import EYE_POSITION, EYE_TARGET, record
 from robo.view.serve import viewer
 from tests.view.tools import OBSTACLES, page, screenshot, share_of_hue
@@ -86,30 +90,43 @@ def test_obstacles_stand_where_they_project_and_move_with_time(recording: Path, 
         assert (np.abs(first.astype(int) - later)[top : top + 140, right + 5 :].max(axis=-1) > 40).mean() > 0.01
 
 
-def _listeners() -> dict[int, set[str]]:
-    """Port → addresses (as the kernel writes them) that somebody listens at."""
+def _listening() -> dict[int, set[str]]:
+    """Port → addresses at which this process and its descendants listen; other tests run beside this one."""
     found: dict[int, set[str]] = {}
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for line in Path(table).read_text().splitlines()[1:]:
-            _, local, _, state, *_ = line.split()
-            if state == "0A":
-                address, port = local.split(":")
-                found.setdefault(int(port, 16), set()).add(address)
+    me = psutil.Process()
+    for process in (me, *me.children(recursive=True)):
+        for connection in process.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN:
+                found.setdefault(connection.laddr.port, set()).add(connection.laddr.ip)
     return found
 
 
 def test_only_this_machine_can_reach_it(recording: Path) -> None:
-    before = set(_listeners())
+    before = set(_listening())
     with viewer(recording) as url:
-        new = {port: addresses for port, addresses in _listeners().items() if port not in before}
+        new = {port: addresses for port, addresses in _listening().items() if port not in before}
         assert len(new) == 2 and all(f":{port}/" in url or f"%3A{port}%2F" in url for port in new)
-        assert set().union(*new.values()) == {"0100007F"}
+        assert set().union(*new.values()) == {"127.0.0.1"}
         with viewer(recording) as other:
             assert other != url
         taken = r"port \d+ is taken; choose another --port"
         with pytest.raises(ConfigError, match=taken), viewer(recording, web_port=min(new)):
             pass
-    assert not set(new) & set(_listeners())
+    assert not set(new) & set(_listening())
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["page", "data"])
+def test_a_port_lost_to_somebody_quicker_is_not_mistaken_for_ours(recording, monkeypatch, which: int) -> None:
+    """Free when looked at, taken when bound: the address given must be that of our own server all the same."""
+    with socket.create_server(("127.0.0.1", 0)) as quicker:
+        lost, look = quicker.getsockname()[1], serve._free
+        looked = iter([lost, look(0)] if which == 0 else [look(0), lost])
+        monkeypatch.setattr(serve, "_free", lambda port: next(looked, None) or look(port))
+        with viewer(recording) as url:
+            assert str(lost) not in url
+            port = int(url.split(":")[2].split("/")[0])
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+                assert b"Rerun Viewer" in answer.read()
 
 
 def test_what_cannot_be_served_is_refused(tmp_path: Path) -> None:
