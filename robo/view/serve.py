@@ -118,7 +118,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _wait(process: subprocess.Popen[bytes], ports: set[int], log: IO[str]) -> None:
-    """Wait until the server itself listens: that somebody answers says nothing, and rerun does not tell of a lost port."""
+    """Wait until the server itself listens.
+
+    An answer at the port may be somebody else's, and rerun says nothing when it lost its page's port.
+    """
     end = time.monotonic() + START_S
     while True:
         ended = process.poll() is not None
