@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from robo.core.errors import SpecError, nearest
@@ -246,6 +246,7 @@ def reads(op: Op, first: Steps, last: Steps) -> list[tuple[int, Steps, Steps]]:
 # ---- running a program over whole traces -----------------------------------------
 
 A = TypeVar("A")
+Made = TypeVar("Made")
 
 
 class Algebra(ABC, Generic[A]):
@@ -356,6 +357,13 @@ class Plan:
     ops: tuple[Op, ...]
     spans: tuple[tuple[int, int] | None, ...]
     samples: int
+    _derived: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def derived(self, name: str, make: Callable[[Plan], Made]) -> Made:
+        """What somebody makes of the plan, made once and kept with it."""
+        if name not in self._derived:
+            self._derived[name] = make(self)
+        return self._derived[name]
 
     def leaves(self) -> list[tuple[Leaf, int, int]]:
         """The leaves needed, with first and last sample."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from robo.core.errors import SpecError
+from tasks.stl import compiled
 from tasks.stl.program import Algebra, Leaf, Plan, check_shapes, plan
 from tasks.stl.syntax import Formula, Library, margin
 
@@ -128,9 +129,54 @@ def _evaluate(made: Plan, rows: Mapping[str, Tensor], batch: int, smooth: float 
 
 
 def _exact(made: Plan, leaves: Sequence[Tensor]) -> Tensor:
-    if torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves):
+    differentiable = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
+    if _is_compiled(leaves):
+        return _Compiled.apply(made, *leaves) if differentiable else _run(made, leaves)[0]  # type: ignore[return-value]
+    if differentiable:
         return _Exact.apply(made, *leaves)  # type: ignore[return-value]
     return _own(made.run(_Values(leaves)), leaves)
+
+
+def _is_compiled(leaves: Sequence[Tensor]) -> bool:
+    """Whether there is a compiled path for where these live; torch's own gives the same numbers everywhere."""
+    return leaves[0].device.type == "cpu"
+
+
+def _run(made: Plan, leaves: Sequence[Tensor], track: bool = False) -> tuple[Tensor, Tensor]:
+    """Compiled: values (batch, n), and (`track`) the column of the bank each comes from, (batch, n) int32."""
+    table = made.derived("table", compiled.table)
+    bank = torch.cat([leaf.detach() for leaf in leaves], dim=1) if len(leaves) > 1 else leaves[0].detach()
+    bank = bank.contiguous()
+    value = bank.new_empty(len(bank), table.samples)
+    scratch = bank.new_empty(table.scratch)
+    if not track:
+        compiled.run_values(table.rows, bank.numpy(), value.numpy(), scratch.numpy())
+        return value, value.new_empty(0)
+    # Two bytes are enough for most banks, and what is not written need not be moved.
+    narrow = table.columns < torch.iinfo(torch.int16).max
+    column = torch.empty(value.shape, dtype=torch.int16 if narrow else torch.int32)
+    columns = np.empty(table.scratch, np.int32)
+    compiled.run_tracked(table.rows, bank.numpy(), value.numpy(), column.numpy(), scratch.numpy(), columns)
+    return value, column
+
+
+class _Compiled(torch.autograd.Function):
+    """Exact robustness on the CPU; backward is one scatter to the samples the values came from."""
+
+    @staticmethod
+    def forward(ctx: Any, made: Plan, *leaves: Tensor) -> Tensor:
+        value, column = _run(made, leaves, track=True)
+        ctx.save_for_backward(column)
+        ctx.widths = [leaf.shape[1] for leaf in leaves]
+        return value
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (column,) = ctx.saved_tensors
+        bank = grad.new_empty(grad.shape[0], sum(ctx.widths))
+        compiled.run_scatter(grad.contiguous().numpy(), column.numpy(), bank.numpy())
+        return (None, *bank.split(ctx.widths, dim=1))
 
 
 def _own(value: Tensor, leaves: Sequence[Tensor]) -> Tensor:
@@ -236,8 +282,10 @@ class _Exact(torch.autograd.Function):
 
 # ---- smooth ----------------------------------------------------------------------
 
-_FAR = 1e30
-"""Stands for infinity in smooth sums: a finite number keeps gradients free of NaN."""
+
+def _far(dtype: torch.dtype) -> float:
+    """Stands for infinity in smooth sums: a finite number keeps gradients free of NaN."""
+    return 1e30 if dtype == torch.float32 else 1e300
 
 
 def _floor(dtype: torch.dtype) -> float:
@@ -293,7 +341,8 @@ class _Smooth(Algebra[_Traced]):
 
     def __init__(self, leaves: Sequence[Tensor], temperature: float, record: bool) -> None:
         like = leaves[0]
-        self.batch, self.floor, self.temperature = like.shape[0], _floor(like.dtype), temperature
+        self.batch, self.temperature = like.shape[0], temperature
+        self.floor, self.far = _floor(like.dtype), _far(like.dtype)
         self.like = like
         self.widths = [leaf.shape[1] for leaf in leaves]
         whole = torch.cat([leaf.detach() for leaf in leaves], dim=1) if len(leaves) > 1 else like.detach()
@@ -307,7 +356,7 @@ class _Smooth(Algebra[_Traced]):
     def result(self, root: _Traced) -> Tensor:
         value = root.value
         if self.filled:
-            value = torch.where(value.abs() < 0.1 * _FAR, value, value.sign() * math.inf)
+            value = torch.where(value.abs() < 0.1 * self.far, value, value.sign() * math.inf)
         return value.t() / self.temperature
 
     def backward(self, root: _Traced, grad: Tensor) -> list[Tensor]:
@@ -325,7 +374,7 @@ class _Smooth(Algebra[_Traced]):
 
     def fill(self, top: bool, count: int) -> _Traced:
         self.filled = True
-        return _Traced(self.like.new_full((count, self.batch), _FAR if top else -_FAR))
+        return _Traced(self.like.new_full((count, self.batch), self.far if top else -self.far))
 
     def cut(self, x: _Traced, start: int, stop: int) -> _Traced:
         if start == 0 and stop == x.value.shape[0]:

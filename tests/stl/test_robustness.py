@@ -10,11 +10,11 @@ import pytest
 import rtamt
 import stlcgpp.formula as stlcgpp
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from robo.core.errors import SpecError
-from tasks.stl import Formula, parse
+from tasks.stl import Formula, parse, robustness
 from tasks.stl.syntax import And, Iff, Implies, Not, Or, Predicate, Truth, Until, Variable, Window
 from tests.stl.formulas import DT, NAMES, by_definition, formulas, plain_predicates, predicates, traces
 
@@ -47,6 +47,56 @@ def test_exact_is_the_definition(formula: Formula, seed: int, samples: int) -> N
     # The same numbers come out where a gradient is wanted, by another way.
     close(formula.robustness(tensors(signals, grad=True), DT).detach(), wanted)
     close(formula.robustness_at_start(tensors(signals, grad=True), DT).detach(), [row[0] for row in wanted])
+
+
+@pytest.fixture
+def by_torch(monkeypatch: pytest.MonkeyPatch):
+    """Runs something on torch's own path, the one that GPUs take."""
+
+    def run(work):
+        with monkeypatch.context() as patch:
+            patch.setattr(robustness, "_is_compiled", lambda leaves: False)
+            return work()
+
+    return run
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    formulas(leaves=predicates, max_leaves=8).filter(has_signal),
+    seeds,
+    lengths,
+    st.sampled_from([torch.float32, torch.float64]),
+)
+def test_compiled_and_torch_give_the_same_bits(by_torch, formula: Formula, seed: int, samples: int, dtype) -> None:
+    """Values, and which sample each gradient goes to, ties included."""
+
+    def work() -> list[torch.Tensor]:
+        signals = {n: torch.tensor(v, dtype=dtype) for n, v in traces(samples, seed, batch=3).items()}
+        plain = formula.robustness(signals, DT)
+        tracked = {n: v.clone().requires_grad_(True) for n, v in signals.items()}
+        value = formula.robustness(tracked, DT)
+        weights = torch.arange(1.0, value.numel() + 1, dtype=dtype).reshape(value.shape)
+        value.backward(torch.where(value.isfinite(), weights, 0.0))
+        bounds = formula.bounds_at_start(signals, DT, samples // 2)
+        zero = torch.zeros(3, samples, dtype=dtype)
+        return [plain, value.detach(), *bounds, *(zero if v.grad is None else v.grad for v in tracked.values())]
+
+    for ours, theirs in zip(work(), by_torch(work), strict=True):
+        assert ours.dtype == theirs.dtype == dtype
+        assert torch.equal(ours, theirs) or torch.allclose(ours, theirs, rtol=1e-6, equal_nan=True)
+
+
+def test_a_long_bank_keeps_its_columns(by_torch) -> None:
+    """Columns beyond what two bytes hold."""
+    formula = parse("F[0,20](a > 0) and G[0,5](b > 0)")
+
+    def work() -> torch.Tensor:
+        signals = {n: torch.tensor(v, requires_grad=True) for n, v in traces(40_000, 1, batch=2).items()}
+        formula.robustness(signals, DT).sum().backward()
+        return torch.stack([signals["a"].grad, signals["b"].grad])  # type: ignore[arg-type]
+
+    assert torch.equal(work(), by_torch(work))
 
 
 def longer_windows() -> st.SearchStrategy[Formula]:
