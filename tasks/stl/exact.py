@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from robo.core.errors import SpecError
+from robo.core.errors import NonFiniteError, SpecError
 from tasks.stl.program import Algebra, Leaf, check_shapes, plan
-from tasks.stl.syntax import Formula, Library, margin
+from tasks.stl.syntax import Formula, Library, channel, evaluate, margin
 
 
 def _norm(*args: np.ndarray | float) -> np.ndarray:
@@ -39,7 +39,7 @@ class Values(Algebra[np.ndarray]):
 
     def leaf(self, leaf: Leaf, first: int, last: int) -> np.ndarray:
         """Margins of a predicate or its negation, (batch, last - first + 1)."""
-        cut = {name: self.signals[name][:, first : last + 1] for name in leaf.predicate.signals}
+        cut = {v.channel: self.signals[v.channel][:, first : last + 1] for v in leaf.predicate.channels}
         value = margin(leaf.predicate, cut, LIBRARY, leaf.negated)
         return np.broadcast_to(value, (self.batch, last - first + 1))
 
@@ -72,12 +72,49 @@ class Values(Algebra[np.ndarray]):
         return x.shape[1]
 
 
+class Truths(Values):
+    """And and or of truth values (batch, n)."""
+
+    def leaf(self, leaf: Leaf, first: int, last: int) -> np.ndarray:
+        """Whether a predicate holds, or does not, (batch, last - first + 1)."""
+        cut = {v.channel: self.signals[v.channel][:, first : last + 1] for v in leaf.predicate.channels}
+        left, right = (evaluate(side, cut, LIBRARY) for side in (leaf.predicate.left, leaf.predicate.right))
+        if np.isnan(left).any() or np.isnan(right).any():
+            raise NonFiniteError(f"{str(leaf.predicate)!r} is neither true nor false: there is a NaN in the trace")
+        holds = _COMPARE[leaf.predicate.op](left, right) != leaf.negated
+        return np.broadcast_to(holds, (self.batch, last - first + 1))
+
+    def fill(self, top: bool, count: int) -> np.ndarray:
+        """True or false, (batch, count)."""
+        return np.full((self.batch, count), top)
+
+    def pick(self, x: np.ndarray, y: np.ndarray, largest: bool) -> np.ndarray:
+        """Elementwise or (`largest`) or and."""
+        return np.logical_or(x, y) if largest else np.logical_and(x, y)
+
+
+_COMPARE = {">": np.greater, ">=": np.greater_equal, "<": np.less, "<=": np.less_equal}
+
+
+def verdict(formula: Formula, signals: Mapping[str, np.ndarray], dt: float) -> np.ndarray:
+    """See `Formula.verdict`."""
+    rows, batch, samples, single = _rows(formula, signals)
+    result = np.array(plan(formula, dt, samples, whole=True).run(Truths(batch, rows)))
+    return result[0] if single else result
+
+
 def rho(formula: Formula, signals: Mapping[str, np.ndarray], dt: float) -> np.ndarray:
     """See `Formula.rho`."""
-    arrays = {name: np.asarray(signals[name], dtype=float) for name in formula.signals if name in signals}
-    batch, samples = check_shapes(formula, {name: array.shape for name, array in arrays.items()})
+    rows, batch, samples, single = _rows(formula, signals)
+    result = np.array(plan(formula, dt, samples, whole=True).run(Values(batch, rows)))
+    return result[0] if single else result
+
+
+def _rows(formula: Formula, signals: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], int, int, bool]:
+    """The channels used, (batch or 1, time) float; the batch, the samples, and whether there is no batch axis."""
     if not formula.signals:
         raise SpecError(f"formula {str(formula)!r} uses no signal, so the length of the trace is unknown")
+    arrays = {v.channel: np.asarray(channel(v, signals), dtype=float) for v in formula.channels}
+    batch, samples = check_shapes({name: array.shape for name, array in arrays.items()})
     rows = {name: array if array.ndim == 2 else array[None] for name, array in arrays.items()}
-    result = np.array(plan(formula, dt, samples, whole=True).run(Values(batch, rows)))
-    return result if any(array.ndim == 2 for array in arrays.values()) else result[0]
+    return rows, batch, samples, all(array.ndim == 1 for array in arrays.values())

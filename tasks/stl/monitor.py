@@ -18,10 +18,10 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from robo.core.errors import NonFiniteError, SpecError, nearest
+from robo.core.errors import NonFiniteError, SpecError
 from tasks.stl.exact import Values
 from tasks.stl.program import Chain, Extreme, Leaf, Limit, Op, Steps, children, lower, merge, prune, reads
-from tasks.stl.syntax import SCALAR_LIBRARY, Formula, Predicate, margin
+from tasks.stl.syntax import SCALAR_LIBRARY, Formula, Predicate, channel, margin
 
 _MOST_VALUES = 5_000_000
 
@@ -54,26 +54,29 @@ class Monitor:
         self.formula, self.dt = formula, dt
         ops = lower(formula, dt)
         self._ends = (_End(formula, ops, upper=False), _End(formula, ops, upper=True))
-        self._names = formula.signals
         self._texts = tuple(str(predicate) for predicate in formula.predicates)
         self._latest: list[float] = []
         self._samples = 0
         self.interval = Interval(self._ends[0].value, self._ends[1].value)
 
     def update(self, sample: Mapping[str, float]) -> Interval:
-        """Take in the next sample (numbers by signal name) and return what is known of the robustness at time 0.
+        """Take in the next sample and return what is known of the robustness at time 0.
+
+        Args:
+            sample: Numbers by signal name, arrays (components,) for vector signals.
 
         Raises:
             NonFiniteError: A signal is NaN, or a predicate has no value; the monitor is as before.
             SpecError: A signal of the formula is missing.
         """
         values = {}
-        for name in self._names:
-            if name not in sample:
-                raise SpecError(f"monitor needs signal {name!r}, which is not given: {nearest(name, sample)}")
-            values[name] = value = float(sample[name])
+        for variable in self.formula.channels:
+            value = channel(variable, sample)
+            if getattr(value, "ndim", 0):
+                raise SpecError(f"signal {variable.channel!r} of a sample must be one number, not {value!r}")
+            values[variable.channel] = value = float(value)
             if value != value:
-                raise NonFiniteError(f"signal {name!r} is NaN at sample {self._samples}")
+                raise NonFiniteError(f"signal {variable.channel!r} is NaN at sample {self._samples}")
         latest = [self._margin(predicate, values) for predicate in self.formula.predicates]
         self._latest = latest
         if self.interval.lo != self.interval.hi:

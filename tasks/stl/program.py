@@ -7,13 +7,14 @@ rest on. Needs neither numpy nor torch.
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from robo.core.errors import SpecError, nearest
+from robo.core.errors import SpecError
 from tasks.stl.syntax import (
     And,
     Formula,
@@ -132,22 +133,29 @@ class _Lowering:
             return self.pick(False, self.pick(True, not_a, b), self.pick(True, a, not_b))
         if isinstance(formula, Window):
             lo, hi = self.steps(formula, formula.interval)
-            if formula.op in "HO":
+            if formula.op in "HOY":
                 lo, hi = -hi, -lo
             return self.extreme((formula.op in "FO") != negated, [(self.lower(formula.arg, negated), lo, hi)])
         if isinstance(formula, Until):
             lo, hi = self.steps(formula, formula.interval)
             left, right = self.lower(formula.left, negated), self.lower(formula.right, negated)
-            past, largest = formula.op == "S", not negated
+            # Release is the dual of until: not (not p U not q).
+            past, largest = formula.op == "S", (formula.op != "R") != negated
             if self.ops[left] == Limit(largest):
-                return self.extreme(largest, [(right, -hi, -lo) if past else (right, lo, hi)])
-            return self.add(Chain(largest, left, right, lo, hi, past))
+                chain = self.extreme(largest, [(right, -hi, -lo) if past else (right, lo, hi)])
+            else:
+                chain = self.add(Chain(largest, left, right, lo, hi, past))
+            if formula.op == "W":
+                return self.pick(largest, chain, self.extreme(not largest, [(left, 0, hi)]))
+            return chain
         raise TypeError(f"not a formula: {type(formula).__name__}")
 
     def steps(self, formula: Formula, interval: TimeInterval) -> tuple[Steps, Steps]:
         def whole(time_s: float) -> Steps:
             if time_s == math.inf:
                 return math.inf
+            if interval.steps:
+                return int(time_s)
             steps = time_s / self.dt
             if abs(steps - round(steps)) > _MULTIPLE_TOLERANCE * max(1.0, steps):
                 below, above = math.floor(steps) * self.dt, math.ceil(steps) * self.dt
@@ -157,7 +165,8 @@ class _Lowering:
                 )
             return round(steps)
 
-        return whole(interval.start_s), whole(interval.end_s)
+        start, end = interval.numbers()
+        return whole(start), whole(end)
 
     def pick(self, largest: bool, *children: int) -> int:
         return self.extreme(largest, [(child, 0, 0) for child in children])
@@ -297,6 +306,11 @@ class Algebra(ABC, Generic[A]):
             done += shift
         return x
 
+    def extreme(self, windows: Sequence[tuple[A, int]], largest: bool) -> A:
+        """Max or min over several windows (x, width) that start together: ``length(x) - width + 1`` samples of each."""
+        found = [self.window(x, width, largest) for x, width in windows]
+        return functools.reduce(lambda x, y: self.pick(x, y, largest), found)
+
     def until(self, right: A, left: A, lo: int, hi: int, largest: bool) -> A:
         """Until (or its dual) over [lo, hi] at n starts.
 
@@ -417,15 +431,13 @@ class Plan:
         return algebra.reduce(whole, op.largest) if algebra.length(whole) > 1 else whole
 
     def _windows(self, algebra: Algebra[A], values: list[A], op: Extreme, first: int, last: int) -> A:
-        result = None
+        windows = []
         for child, lo, hi in op.parts:
             lo, hi = int(max(lo, -last)), int(min(hi, self.samples - 1 - first))
-            if lo > hi:
-                continue
-            values_read = self._read(algebra, values, child, first + lo, last + hi, not op.largest)
-            values_read = algebra.window(values_read, hi - lo + 1, op.largest)
-            result = values_read if result is None else algebra.pick(result, values_read, op.largest)
-        return algebra.fill(not op.largest, last - first + 1) if result is None else result
+            if lo <= hi:
+                read = self._read(algebra, values, child, first + lo, last + hi, not op.largest)
+                windows.append((read, hi - lo + 1))
+        return algebra.extreme(windows, op.largest) if windows else algebra.fill(not op.largest, last - first + 1)
 
     def _chain(self, algebra: Algebra[A], values: list[A], op: Chain, first: int, last: int) -> A:
         count = last - first + 1
@@ -477,17 +489,14 @@ def _plan(ops: tuple[Op, ...], samples: int, whole: bool) -> Plan:
     return Plan(ops, tuple(spans), samples)
 
 
-def check_shapes(formula: Formula, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int]:
-    """Batch and time common to the signals of a formula.
+def check_shapes(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int]:
+    """Batch and time common to the channels of a formula, from their shapes.
 
     Raises:
-        SpecError: A signal is missing, is neither (time,) nor (batch, time), or differs from the others.
+        SpecError: A channel is neither (time,) nor (batch, time), or differs from the others.
     """
     batch, samples, first = 1, -1, ""
-    for name in formula.signals:
-        if name not in shapes:
-            raise SpecError(f"formula needs signal {name!r}, which is not given: {nearest(name, shapes)}")
-        shape = shapes[name]
+    for name, shape in shapes.items():
         if len(shape) not in (1, 2):
             raise SpecError(f"signal {name!r} has shape {shape}, expected (time,) or (batch, time)")
         if samples >= 0 and shape[-1] != samples:

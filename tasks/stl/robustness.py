@@ -14,8 +14,10 @@ from torch import Tensor
 
 from robo.core.errors import SpecError
 from tasks.stl import compiled
+from tasks.stl.means import means
 from tasks.stl.program import Algebra, Leaf, Plan, check_shapes, plan
-from tasks.stl.syntax import Formula, Library, margin
+from tasks.stl.smooth import LogSumExp, Smoothing, smoothing
+from tasks.stl.syntax import Formula, Library, channel, margin
 
 Pair: TypeAlias = tuple[Tensor, Tensor]
 """Values (batch, n), and (batch or 1, n) the column of the bank each one comes from."""
@@ -44,13 +46,16 @@ LIBRARY: Library = {
 """The functions of formulas on tensors."""
 
 
-def robustness(formula: Formula, signals: Mapping[str, Any], dt: float, smooth: float | None) -> Tensor:
+Smooth: TypeAlias = float | Smoothing | None
+
+
+def robustness(formula: Formula, signals: Mapping[str, Any], dt: float, smooth: Smooth) -> Tensor:
     """See `Formula.robustness`."""
     rows, batch, samples = _rows(formula, signals)
     return _evaluate(plan(formula, dt, samples, whole=True), rows, batch, smooth)
 
 
-def robustness_at_start(formula: Formula, signals: Mapping[str, Any], dt: float, smooth: float | None) -> Tensor:
+def robustness_at_start(formula: Formula, signals: Mapping[str, Any], dt: float, smooth: Smooth) -> Tensor:
     """See `Formula.robustness_at_start`."""
     rows, batch, samples = _rows(formula, signals)
     return _evaluate(plan(formula, dt, samples, whole=False), rows, batch, smooth).squeeze(1)
@@ -83,8 +88,8 @@ def _rows(formula: Formula, signals: Mapping[str, Any]) -> tuple[dict[str, Tenso
     """The signals used as float tensors (batch or 1, time), the batch and the number of samples."""
     if not formula.signals:
         raise SpecError(f"formula {str(formula)!r} uses no signal, so the shape of its robustness is unknown")
-    rows = {name: _tensor(signals[name]) for name in formula.signals if name in signals}
-    batch, samples = check_shapes(formula, {name: tuple(tensor.shape) for name, tensor in rows.items()})
+    rows = {v.channel: _tensor(channel(v, signals)) for v in formula.channels}
+    batch, samples = check_shapes({name: tuple(tensor.shape) for name, tensor in rows.items()})
     tensors = list(rows.values())
     if any(tensor.dtype != tensors[0].dtype or tensor.device != tensors[0].device for tensor in tensors):
         # Numbers from numpy join the tensors: on their device, in the wider of the dtypes.
@@ -109,20 +114,24 @@ def _leaves(made: Plan, rows: Mapping[str, Tensor], batch: int) -> list[Tensor]:
     leaves = []
     for leaf, first, last in made.leaves():
         whole = first == 0 and last == made.samples - 1
-        cut = {n: rows[n] if whole else rows[n][:, first : last + 1] for n in leaf.predicate.signals}
+        channels = [v.channel for v in leaf.predicate.channels]
+        cut = {n: rows[n] if whole else rows[n][:, first : last + 1] for n in channels}
         value = margin(leaf.predicate, cut, LIBRARY, leaf.negated)
         leaves.append(value if value.shape[0] == batch else value.expand(batch, -1))
     # A formula such as `x > 0 or true` reads nothing, but still has a batch, a dtype, a device, and a gradient: zero.
     return leaves or [functools.reduce(torch.add, (row[:, :0] for row in rows.values())).expand(batch, 0)]
 
 
-def _evaluate(made: Plan, rows: Mapping[str, Tensor], batch: int, smooth: float | None) -> Tensor:
+def _evaluate(made: Plan, rows: Mapping[str, Tensor], batch: int, smooth: Smooth) -> Tensor:
     leaves = _leaves(made, rows, batch)
     if smooth is None:
         return _exact(made, leaves)
-    if not (math.isfinite(smooth) and smooth > 0):
-        raise SpecError(f"smooth must be a positive temperature, or None for exact robustness; got {smooth!r}")
-    return _smooth(made, leaves, smooth)
+    how = smoothing(smooth)
+    if isinstance(how, LogSumExp):
+        return _smooth(made, leaves, how.temperature)
+    value = _own(made.run(means(how, leaves, _far(leaves[0].dtype))), leaves)
+    # A formula whose windows all lie beyond the trace is a constant; its gradient is zero, not absent.
+    return value if value.requires_grad else value + torch.stack([leaf[:, :0].sum() for leaf in leaves]).sum()
 
 
 # ---- exact -----------------------------------------------------------------------

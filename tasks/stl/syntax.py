@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from tasks.stl.monitor import Monitor
+    from tasks.stl.smooth import Smoothing
 
 MAX_LENGTH = 100_000
 """Longest text that is parsed [characters]."""
@@ -85,7 +86,25 @@ class Number(Node):
 
 @dataclass(frozen=True)
 class Variable(Node):
-    """A signal, by name."""
+    """A signal, by name; or one component of a vector signal, counted from 0.
+
+    Attributes:
+        name: Name of the signal.
+        index: Component; None for a scalar signal.
+    """
+
+    name: str
+    index: int | None = None
+
+    @property
+    def channel(self) -> str:
+        """What is looked up: ``name`` or ``name[index]``."""
+        return self.name if self.index is None else f"{self.name}[{self.index}]"
+
+
+@dataclass(frozen=True)
+class Parameter(Node):
+    """A number that is named now and given later (`Formula.bind`)."""
 
     name: str
 
@@ -103,7 +122,7 @@ class Apply(Node):
         return self.args
 
 
-Expr: TypeAlias = Number | Variable | Apply
+Expr: TypeAlias = Number | Variable | Parameter | Apply
 
 
 def evaluate(expr: Expr, signals: Mapping[str, Array], library: Library) -> Array:
@@ -111,7 +130,9 @@ def evaluate(expr: Expr, signals: Mapping[str, Array], library: Library) -> Arra
     if isinstance(expr, Number):
         return expr.value
     if isinstance(expr, Variable):
-        return signals[expr.name]
+        return signals[expr.channel]
+    if isinstance(expr, Parameter):
+        raise SpecError(_unbound([expr.name]))
     args = [evaluate(arg, signals, library) for arg in expr.args]
     match expr.op:
         case "+":
@@ -136,16 +157,44 @@ class TimeInterval:
     """Times relative to now, both ends included.
 
     Attributes:
-        start_s, end_s: Ends [s]; `end_s` is inf where the operator is unbounded.
+        start, end: Ends, in seconds or in steps; `end` is inf where the operator is unbounded.
+        steps: Whether the ends count samples instead of seconds.
     """
 
-    start_s: float = 0.0
-    end_s: float = math.inf
+    start: float | Parameter = 0.0
+    end: float | Parameter = math.inf
+    steps: bool = False
 
     def __str__(self) -> str:
-        if self.start_s == 0.0 and self.end_s == math.inf:
+        if self.start == 0.0 and self.end == math.inf:
             return ""
-        return f"[{_number(self.start_s)},{_number(self.end_s)}]"
+        return f"[{self._end(self.start)},{self._end(self.end)}]"
+
+    def _end(self, value: float | Parameter) -> str:
+        unit = " steps" if self.steps and value not in (0.0, math.inf) else ""
+        return f"${value.name}{unit}" if isinstance(value, Parameter) else f"{_number(value)}{unit}"
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the ends that are not given yet."""
+        return tuple(value.name for value in (self.start, self.end) if isinstance(value, Parameter))
+
+    def numbers(self) -> tuple[float, float]:
+        """Both ends.
+
+        Raises:
+            SpecError: One is a parameter that is not bound.
+        """
+        if isinstance(self.start, Parameter) or isinstance(self.end, Parameter):
+            raise SpecError(_unbound(self.parameters))
+        return self.start, self.end
+
+
+def _unbound(names: Sequence[str]) -> str:
+    wanted = ", ".join(f"{name}=..." for name in names)
+    return (
+        f"formula has the unbound parameter{'s' * (len(names) > 1)} {', '.join(f'${n}' for n in names)}; bind({wanted})"
+    )
 
 
 @dataclass(frozen=True)
@@ -161,6 +210,35 @@ class Formula(Node):
         return tuple(dict.fromkeys(node.name for node in self.walk() if isinstance(node, Variable)))
 
     @cached_property
+    def channels(self) -> tuple[Variable, ...]:
+        """The signals used and the components of vector signals, each once, in order of appearance."""
+        return tuple(dict.fromkeys(node for node in self.walk() if isinstance(node, Variable)))
+
+    @cached_property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the parameters that are not bound yet, in order of appearance."""
+        names: list[str] = []
+        for node in self.walk():
+            if isinstance(node, Window | Until):
+                names += node.interval.parameters
+            elif isinstance(node, Parameter):
+                names.append(node.name)
+        return tuple(dict.fromkeys(names))
+
+    def bind(self, **values: float) -> Formula:
+        """The formula with numbers for some or all of its parameters.
+
+        Raises:
+            SpecError: There is no such parameter, a number is not finite, or an interval ends before it starts.
+        """
+        for name, value in values.items():
+            if name not in self.parameters:
+                raise SpecError(f"formula has no parameter {'$' + name!r}: {nearest(name, self.parameters)}")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise SpecError(f"parameter {'$' + name!r} must be a finite number, not {value!r}")
+        return _bind(self, {name: float(value) for name, value in values.items()})
+
+    @cached_property
     def predicates(self) -> tuple[Predicate, ...]:
         """The comparisons in the formula, each once, in order of appearance."""
         return tuple(dict.fromkeys(node for node in self.walk() if isinstance(node, Predicate)))
@@ -172,23 +250,34 @@ class Formula(Node):
 
     @cached_property
     def horizon_s(self) -> float:
-        """How far beyond a moment its value looks [s]; inf when unbounded."""
-        return _horizon(self)
+        """How far beyond a moment its value looks [s]; inf when unbounded.
+
+        Raises:
+            SpecError: Some interval counts steps (then `horizon` knows), or has an unbound parameter.
+        """
+        if any(isinstance(node, Window | Until) and node.interval.steps for node in self.walk()):
+            raise SpecError(f"formula {str(self)[:60]!r} counts in steps; how far it looks depends on dt: horizon(dt)")
+        return self.horizon(1.0)
+
+    def horizon(self, dt: float) -> float:
+        """How far beyond a moment its value looks [s] where samples are dt apart; inf when unbounded."""
+        return _horizon(self, dt)
 
     @cached_property
     def _cache(self) -> dict[Any, Any]:
         # Compiled programs; owned by tasks.stl.program.
         return {}
 
-    def robustness(self, signals: Mapping[str, Array], dt: float, smooth: float | None = None) -> torch.Tensor:
+    def robustness(
+        self, signals: Mapping[str, Array], dt: float, smooth: float | Smoothing | None = None
+    ) -> torch.Tensor:
         """Robustness at every sample; the formula holds where it is positive.
 
         Args:
-            signals: Name → (batch, time), or (time,) for a batch of one; torch or numpy. Never changed.
+            signals: Name → (batch, time), or (time,) for a batch of one; a component axis comes last where the
+                formula asks for components. torch or numpy. Never changed.
             dt: Distance of samples [s].
-            smooth: None for the exact value; else temperature k > 0 of log-sum-exp smoothing, in 1 over
-                the unit of the predicates: every max over n values is at most ``log(n) / k`` too large,
-                every min as much too small.
+            smooth: None for the exact value; else one of `tasks.stl.smooth`. A number k is ``LogSumExp(k)``.
 
         Returns:
             (batch, time), in the signals' dtype and on their device; differentiable.
@@ -200,7 +289,9 @@ class Formula(Node):
 
         return robustness.robustness(self, signals, dt, smooth)
 
-    def robustness_at_start(self, signals: Mapping[str, Array], dt: float, smooth: float | None = None) -> torch.Tensor:
+    def robustness_at_start(
+        self, signals: Mapping[str, Array], dt: float, smooth: float | Smoothing | None = None
+    ) -> torch.Tensor:
         """Robustness at sample 0, (batch,): ``robustness(...)[:, 0]``, computing only what that needs.
 
         Arguments and errors as for `robustness`.
@@ -238,6 +329,19 @@ class Formula(Node):
         from tasks.stl import exact
 
         return exact.rho(self, signals, dt)
+
+    def verdict(self, signals: Mapping[str, Array], dt: float) -> np.ndarray:
+        """Whether the formula holds at every sample, with numpy alone: signals as for `rho` → bool, the same shape.
+
+        Apart from `rho` because at ``rho == 0`` the number does not say: there ``a > 0`` is false and ``a >= 0`` true.
+
+        Raises:
+            NonFiniteError: A signal is NaN where it is looked at.
+            SpecError: As for `robustness`.
+        """
+        from tasks.stl import exact
+
+        return exact.verdict(self, signals, dt)
 
     def monitor(self, dt: float) -> Monitor:
         """An online monitor of the robustness at time 0, fed one sample every dt [s]; needs numpy alone.
@@ -277,7 +381,32 @@ class Predicate(Formula):
         """Robustness of the comparison, elementwise: numpy arrays (...) or floats → (...)."""
         from tasks.stl import exact
 
-        return margin(self, {name: signals[name] for name in self.signals}, exact.LIBRARY)
+        return margin(self, {v.channel: channel(v, signals) for v in self.channels}, exact.LIBRARY)
+
+
+def channel(variable: Variable, signals: Mapping[str, Any]) -> Any:
+    """The values of a channel: a signal, or a component (last axis) of a vector signal.
+
+    Raises:
+        SpecError: The signal is not given, or has no such component.
+    """
+    if variable.channel in signals:
+        return signals[variable.channel]
+    if variable.name not in signals:
+        raise SpecError(
+            f"formula needs signal {variable.name!r}, which is not given: {nearest(variable.name, signals)}"
+        )
+    value = signals[variable.name]
+    if not hasattr(value, "shape"):
+        import numpy as np  # lazily: this file needs it nowhere else
+
+        value = np.asarray(value)
+    if len(value.shape) == 0 or variable.index >= value.shape[-1]:
+        raise SpecError(
+            f"signal {variable.name!r} has shape {tuple(value.shape)}, there is no component {variable.index} "
+            "(counted from 0, on the last axis)"
+        )
+    return value[..., variable.index]
 
 
 def margin(predicate: Predicate, signals: Mapping[str, Array], library: Library, negated: bool = False) -> Array:
@@ -356,7 +485,7 @@ class Iff(Formula):
 
 @dataclass(frozen=True)
 class Window(Formula):
-    """``G F`` (future) or ``H O`` (past) over an interval."""
+    """``G F`` (future) or ``H O`` (past) over an interval; ``X Y``: the next, the previous sample (`STEP`)."""
 
     op: str
     interval: TimeInterval
@@ -370,7 +499,7 @@ class Window(Formula):
 
 @dataclass(frozen=True)
 class Until(Formula):
-    """``left U right``, or ``left S right`` (past), over an interval."""
+    """``left U right``, ``left S right`` (past), ``left W right`` (weak) or ``left R right``, over an interval."""
 
     op: str
     interval: TimeInterval
@@ -394,19 +523,79 @@ def disjunction(args: Iterable[Formula]) -> Formula:
 
 
 _ZERO = Number(0.0)
+STEP = TimeInterval(1.0, 1.0, steps=True)
+"""The interval of ``X`` and ``Y``."""
 
 
-def _horizon(formula: Formula) -> float:
-    inner = [_horizon(child) for child in formula.children if isinstance(child, Formula)]
-    if isinstance(formula, Window) and formula.op in "GF":
-        return formula.interval.end_s + inner[0]
-    if isinstance(formula, Window):
-        return max(0.0, inner[0] - formula.interval.start_s)
-    if isinstance(formula, Until) and formula.op == "U":
-        return formula.interval.end_s + max(inner)
-    if isinstance(formula, Until):
-        return max(inner[0], inner[1] - formula.interval.start_s)
-    return max(inner, default=0.0)
+def _horizon(formula: Formula, dt: float) -> float:
+    inner = [_horizon(child, dt) for child in formula.children if isinstance(child, Formula)]
+    if not isinstance(formula, Window | Until):
+        return max(inner, default=0.0)
+    start, end = (time * (dt if formula.interval.steps else 1.0) for time in formula.interval.numbers())
+    if formula.op == "S":
+        return max(inner[0], inner[1] - start)
+    if formula.op in ("H", "O", "Y"):
+        return max(0.0, inner[0] - start)
+    return end + max(inner)
+
+
+def rebuild(node: Any, children: Mapping[str, Any]) -> Any:
+    """The node with other children, by field name."""
+    if isinstance(node, And | Or):
+        return (conjunction if isinstance(node, And) else disjunction)(children["args"])
+    return replace(node, **children)
+
+
+def map_tree(node: Any, change: Callable[[Any], Any]) -> Any:
+    """The tree with `change` applied to every node, children first."""
+    children: dict[str, Any] = {}
+    for field in fields(node):
+        value = getattr(node, field.name)
+        if isinstance(value, Node):
+            children[field.name] = map_tree(value, change)
+        elif isinstance(value, tuple):
+            children[field.name] = tuple(map_tree(part, change) for part in value)
+    return change(rebuild(node, children) if children else node)
+
+
+def _bind(formula: Formula, values: Mapping[str, float]) -> Formula:
+    def end(value: float | Parameter) -> float | Parameter:
+        return values.get(value.name, value) if isinstance(value, Parameter) else value
+
+    def change(node: Any) -> Any:
+        if isinstance(node, Parameter) and node.name in values:
+            number = Number(abs(values[node.name]))
+            return Apply("neg", (number,)) if values[node.name] < 0 else number
+        if isinstance(node, Window | Until) and node.interval.parameters:
+            interval = replace(node.interval, start=end(node.interval.start), end=end(node.interval.end))
+            if reason := _impossible(interval):
+                raise SpecError(f"{node.op}{interval}: {reason}")
+            return replace(node, interval=interval)
+        if isinstance(node, Apply) and node.op == "/" and not _varies(node.args[1]) and not _open(node.args[1]):
+            try:
+                evaluate(Apply("/", (Number(1.0), node.args[1])), {}, SCALAR_LIBRARY)
+            except (ArithmeticError, ValueError):
+                raise SpecError(f"{_print_expr(node, 0)!r} divides by zero; bind another number") from None
+        return node
+
+    return map_tree(formula, change)
+
+
+def _impossible(interval: TimeInterval) -> str:
+    """Why an interval cannot be meant; empty when it can."""
+    if interval.parameters:
+        return ""
+    start, end = interval.numbers()
+    unit = "steps" if interval.steps else "s"
+    if start < 0 or end < 0:
+        return "an interval has no negative ends; for the past use H, O or S"
+    if start == math.inf:
+        return "an interval cannot start at inf"
+    if end < start:
+        return f"interval ends at {_number(end)} {unit}, before its start at {_number(start)} {unit}"
+    if interval.steps and any(math.isfinite(time) and time != int(time) for time in (start, end)):
+        return "steps are whole numbers"
+    return ""
 
 
 # ---- the printer ---------------------------------------------------------------
@@ -422,7 +611,9 @@ def _print_expr(expr: Expr, level: int) -> str:
     if isinstance(expr, Number):
         return _number(expr.value)
     if isinstance(expr, Variable):
-        return expr.name
+        return expr.channel
+    if isinstance(expr, Parameter):
+        return f"${expr.name}"
     own = _EXPR_LEVEL.get(expr.op)
     if own is None:
         return f"{expr.op}({', '.join(_print_expr(arg, 0) for arg in expr.args)})"
@@ -445,7 +636,8 @@ def _print(formula: Formula, level: int) -> str:
         inner = _print(formula.arg, _UNARY)
         return f"not ({inner})" if isinstance(formula.arg, Predicate) else f"not {inner}"
     if isinstance(formula, Window):
-        return f"{formula.op}{formula.interval}({_print(formula.arg, 0)})"
+        interval = "" if formula.op in ("X", "Y") else formula.interval
+        return f"{formula.op}{interval}({_print(formula.arg, 0)})"
     if isinstance(formula, And):
         own, text = _AND, " and ".join(_print(arg, _AND + 1) for arg in formula.args)
     elif isinstance(formula, Or):
@@ -478,17 +670,25 @@ _WORDS = {
     "H": "H",
     "O": "O",
     "S": "S",
+    "W": "W",
+    "R": "R",
+    "X": "X",
+    "Y": "Y",
     "always": "G",
     "eventually": "F",
     "until": "U",
     "historically": "H",
     "once": "O",
     "since": "S",
+    "unless": "W",
+    "release": "R",
+    "next": "X",
+    "prev": "Y",
     "alw": "G",
     "ev": "F",
     "hist": "H",
 }
-_TEMPORAL = ("G", "F", "U", "H", "O", "S")
+_TEMPORAL = ("G", "F", "U", "H", "O", "S", "W", "R", "X", "Y")
 _SYMBOLS = {
     "!": "not",
     "~": "not",
@@ -501,10 +701,12 @@ _SYMBOLS = {
     "**": "^",
 }
 _UNITS = {"s": 1.0, "ms": 1000.0}
+_STEPS = ("step", "steps")
 _TOKEN = re.compile(
     r"(?P<space>\s+)"
     r"|(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
     r"|(?P<name>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)"
+    r"|(?P<parameter>\$[A-Za-z_]\w*)"
     r"|(?P<symbol><->|<=>|->|=>|<=|>=|==|!=|&&|\|\||\*\*|[-+*/^<>=!~&|()\[\],:])",
     re.ASCII,
 )
@@ -518,6 +720,8 @@ _STRENGTH = {
     "and": _AND,
     "U": _UNTIL,
     "S": _UNTIL,
+    "W": _UNTIL,
+    "R": _UNTIL,
     ">": _COMPARE,
     ">=": _COMPARE,
     "<": _COMPARE,
@@ -532,7 +736,7 @@ _STRENGTH = {
 
 @dataclass(frozen=True)
 class _Token:
-    kind: str  # "number", "name", "symbol" or "end"
+    kind: str  # "number", "name", "parameter", "symbol" or "end"
     text: str
     start: int
     op: str  # what the text means as an operator or word; "" for none
@@ -549,12 +753,13 @@ def _word(name: str) -> str:
     return word if name in _WORDS or word in _TEMPORAL else ""
 
 
-def parse(text: str, signals: Iterable[str] | None = None) -> Formula:
+def parse(text: str, signals: Iterable[str] | None = None, components: Mapping[str, int] | None = None) -> Formula:
     """Parse a formula; `docs/stl.md` describes the language.
 
     Args:
         text: Formula text, in our own, rtamt's or Breach's spelling.
-        signals: Names that exist; None to accept every name.
+        signals: Names of the scalar signals that exist; None to accept every name.
+        components: Vector signals that exist, with how many components each has.
 
     Raises:
         SpecError: One line with the column, what was expected, and the nearest name.
@@ -563,18 +768,30 @@ def parse(text: str, signals: Iterable[str] | None = None) -> Formula:
         raise SpecError(f"formula: expected text, got {type(text).__name__}")
     if len(text) > MAX_LENGTH:
         raise SpecError(f"formula has {len(text)} characters, at most {MAX_LENGTH} are read")
-    names = None if signals is None else tuple(signals)
-    for name in names or ():
+    vectors = dict(components or {})
+    names = None if signals is None else (*signals, *vectors)
+    for name in (*(names or ()), *vectors):
         if not is_signal_name(name):
             raise SpecError(f"signal name {name!r} cannot stand in a formula: it is a word of the language or no name")
-    return _Parser(text, names).parse()
+    return _Parser(text, names, vectors).parse()
+
+
+def _varies(expr: Expr) -> bool:
+    """Whether an expression holds a signal."""
+    return any(isinstance(part, Variable) for part in expr.walk())
+
+
+def _open(expr: Expr) -> bool:
+    """Whether an expression holds a parameter."""
+    return any(isinstance(part, Parameter) for part in expr.walk())
 
 
 class _Parser:
     """Operator precedence ("Pratt") parser; arithmetic and formulas share one loop and are told apart by type."""
 
-    def __init__(self, text: str, signals: tuple[str, ...] | None) -> None:
-        self.text, self.signals = text, signals
+    def __init__(self, text: str, signals: tuple[str, ...] | None, vectors: Mapping[str, int]) -> None:
+        self.text, self.signals, self.vectors = text, signals, vectors
+        self.scalar: dict[str, bool] = dict.fromkeys(vectors, False)
         self.tokens = list(self._tokenize())
         self.index = 0
         self.nesting = 0
@@ -644,7 +861,7 @@ class _Parser:
         self.fail(at, f"expected a formula, got the number-valued {text!r}; compare it, as in {text} > 0")
 
     def number(self, node: Node, at: _Token, operator: str) -> Expr:
-        if isinstance(node, Number | Variable | Apply):
+        if isinstance(node, Number | Variable | Parameter | Apply):
             return node
         if isinstance(node, Predicate) and operator in (">", ">=", "<", "<="):
             self.fail(at, "comparisons cannot be chained; write a < b and b < c")
@@ -689,7 +906,7 @@ class _Parser:
             return self.apply(operator, op, (self.number(left, first, op), self.number(right, start, op)))
         if own == _COMPARE:
             a, b = self.number(left, first, op), self.number(right, start, op)
-            if not any(isinstance(node, Variable) for side in (a, b) for node in side.walk()):
+            if not _varies(a) and not _varies(b):
                 self.fail(first, "comparison of numbers alone; write true or false")
             node: Formula = Predicate(a, op, b)
         else:
@@ -725,7 +942,7 @@ class _Parser:
 
     def apply(self, at: _Token, op: str, args: tuple[Expr, ...]) -> Expr:
         node = Apply(op, args)
-        constant = [not any(isinstance(part, Variable) for part in arg.walk()) for arg in args]
+        constant = [not _varies(arg) and not _open(arg) for arg in args]
         try:
             if op == "/" and constant[1] and evaluate(args[1], {}, SCALAR_LIBRARY) == 0:
                 raise ZeroDivisionError
@@ -741,6 +958,8 @@ class _Parser:
         token = self.next()
         if token.kind == "number":
             return Number(self.literal(token))
+        if token.kind == "parameter":
+            return Parameter(token.text[1:])
         if token.text == "(":
             inner = self.expression(0)
             if self.token.text != ")":
@@ -759,8 +978,11 @@ class _Parser:
             return Not(self.formula(self.expression(_UNARY), start))
         if token.op in ("true", "false"):
             return Truth(token.op == "true")
-        if token.op in ("G", "F", "H", "O"):
-            interval = self.interval()
+        if token.op in ("G", "F", "H", "O", "X", "Y"):
+            single = token.op in ("X", "Y")
+            if single and self.token.text == "[":
+                self.fail(self.token, f"{token.text!r} means one sample and takes no interval; use G or H")
+            interval = STEP if single else self.interval()
             start = self.token
             return Window(token.op, interval, self.formula(self.expression(_UNARY), start))
         if token.kind == "name" and not token.op:
@@ -771,18 +993,34 @@ class _Parser:
     def name(self, token: _Token) -> Node:
         if self.token.text == "(":
             return self.call(token)
+        index: int | None = None
         if self.token.text == "[":
-            if [following.text for following in self.tokens[self.index : self.index + 3]] != ["[", "t", "]"]:
+            _, inside, closing, *_ = [*self.tokens[self.index : self.index + 3], self.token, self.token]
+            if closing.text != "]" or not (inside.text == "t" or inside.kind == "number"):
                 if token.text in (self.signals or ()):
-                    self.fail(self.tokens[self.index + 1], f"a signal is written {token.text} or {token.text}[t]")
+                    forms = f"{token.text}, {token.text}[t], or {token.text}[0] for a component of a vector"
+                    self.fail(self.tokens[self.index + 1], f"a signal is written {forms}")
                 known = [word for word in _WORDS if _WORDS[word] in _TEMPORAL]
                 self.fail(token, f"unknown operator {token.text!r}: {nearest(token.text, known)}")
+            if inside.kind == "number":
+                if not inside.text.isdecimal():
+                    self.fail(inside, "a component is a whole number, counted from 0")
+                index = int(inside.text)
             self.index += 3
         if token.text in FUNCTIONS or token.text == "pow":
             self.fail(self.token, f"expected '(' after the function {token.text!r}, got {self.got()}")
         if self.signals is not None and token.text not in self.signals:
             self.fail(token, f"unknown signal {token.text!r}: {nearest(token.text, self.signals)}")
-        return Variable(token.text)
+        vector = self.vectors.get(token.text)
+        if vector is not None and index is not None and index >= vector:
+            self.fail(token, f"signal {token.text!r} has {vector} components, 0 .. {vector - 1}; got {index}")
+        known_scalar = self.signals is not None and vector is None
+        if self.scalar.setdefault(token.text, known_scalar or index is None) != (index is None):
+            if index is None:
+                self.fail(token, f"signal {token.text!r} is a vector; a component is written {token.text}[0]")
+            at = self.tokens[self.index - 2]
+            self.fail(at, f"signal {token.text!r} is no vector; it is written {token.text} or {token.text}[t]")
+        return Variable(token.text, index)
 
     def call(self, token: _Token) -> Expr:
         if token.text not in FUNCTIONS and token.text != "pow":
@@ -810,31 +1048,41 @@ class _Parser:
         if self.token.text != "[":
             return TimeInterval()
         opening = self.next()
-        start = self.time("start")
+        start, start_unit = self.time("start")
         if self.token.text not in (",", ":"):
             self.fail(self.token, f"expected ',' or ':' between the ends of the interval, got {self.got()}")
         self.next()
-        end = self.time("end")
+        end, end_unit = self.time("end")
         self.expect("]", "after the interval")
-        if start == math.inf:
-            self.fail(opening, "an interval cannot start at inf")
-        if end < start:
-            self.fail(opening, f"interval ends at {_number(end)} s, before its start at {_number(start)} s")
-        return TimeInterval(start, end)
+        # 0 and inf are the same in every unit.
+        units = {unit for time, unit in ((start, start_unit), (end, end_unit)) if time not in (0.0, math.inf)}
+        if len({unit in _STEPS for unit in units}) > 1:
+            self.fail(opening, "one end of the interval is in steps, the other in seconds; give both the same unit")
+        interval = TimeInterval(start, end, steps=any(unit in _STEPS for unit in units))
+        if reason := _impossible(interval):
+            self.fail(opening, reason)
+        return interval
 
-    def time(self, which: str) -> float:
+    def time(self, which: str) -> tuple[float | Parameter, str]:
+        """An end of an interval and its unit: in seconds, or a number of steps."""
         token = self.next()
         if token.text == "-":
             self.fail(token, "an interval has no negative ends; for the past use H, O or S")
         if token.text == "inf":
-            return math.inf
-        if token.kind != "number":
+            return math.inf, "s"
+        if token.kind not in ("number", "parameter"):
             self.index -= token.kind != "end"
             self.fail(token, f"expected a time in seconds as the {which} of the interval, got {self.got()}")
-        value = self.literal(token)
-        if self.token.kind == "name":
-            unit = self.next()
-            if unit.text not in _UNITS:
-                self.fail(unit, f"unknown unit {unit.text!r}: {nearest(unit.text, _UNITS)}")
-            value /= _UNITS[unit.text]
-        return value
+        value = Parameter(token.text[1:]) if token.kind == "parameter" else self.literal(token)
+        if self.token.kind != "name":
+            return value, "s"
+        unit = self.next()
+        if unit.text in _STEPS:
+            return value, unit.text
+        if unit.text not in _UNITS:
+            self.fail(unit, f"unknown unit {unit.text!r}: {nearest(unit.text, (*_UNITS, *_STEPS))}")
+        if isinstance(value, Parameter):
+            if unit.text != "s":
+                self.fail(unit, "a parameter is given in seconds, or in steps")
+            return value, unit.text
+        return value / _UNITS[unit.text], unit.text

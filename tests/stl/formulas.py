@@ -66,12 +66,17 @@ plain_predicates = st.builds(
 )
 
 
-def intervals(dt: float, unbounded: bool = True, longest: int = 4) -> st.SearchStrategy[TimeInterval]:
+def intervals(
+    dt: float, unbounded: bool = True, longest: int = 4, steps: bool = True
+) -> st.SearchStrategy[TimeInterval]:
     """Intervals of whole steps, some without an end."""
     bounded = st.builds(
-        lambda start, length: TimeInterval(start * dt, (start + length) * dt),
+        lambda start, length, steps: TimeInterval(
+            *(float(end) if steps else end * dt for end in (start, start + length)), steps=steps and start + length > 0
+        ),
         st.integers(0, 3),
         st.integers(0, longest),
+        st.booleans() if steps else st.just(False),
     )
     if not unbounded:
         return bounded
@@ -85,10 +90,12 @@ def formulas(
     unbounded: bool = True,
     constants: bool = True,
     iff: bool = True,
+    steps: bool = True,
+    until: str = "USWR",
     max_leaves: int = 6,
 ) -> st.SearchStrategy[Formula]:
     """Random formulas; And and Or are flat, as the parser makes them."""
-    times = intervals(dt, unbounded)
+    times = intervals(dt, unbounded, steps=steps)
     if constants:
         leaves = st.one_of(leaves, leaves, leaves, st.booleans().map(Truth))
 
@@ -101,7 +108,8 @@ def formulas(
             st.builds(Implies, inner, inner),
             st.builds(Window, st.sampled_from("GFHO"), times, inner),
             st.builds(Window, st.sampled_from("GF"), times, inner),
-            st.builds(Until, st.sampled_from("US"), times, inner, inner),
+            st.builds(Until, st.sampled_from(until), times, inner, inner),
+            st.builds(Window, st.sampled_from("XY"), st.just(syntax.STEP), inner),
         ]
         return st.one_of(*kinds, *([st.builds(Iff, inner, inner)] if iff else []))
 
@@ -121,9 +129,9 @@ def by_definition(formula: Formula, trace: Mapping[str, Sequence[float]], dt: fl
     times = range(samples)
 
     def window(interval: TimeInterval, t: int, past: bool) -> list[int]:
-        return [
-            u for u in times if interval.start_s - 1e-9 <= ((t - u) if past else (u - t)) * dt <= interval.end_s + 1e-9
-        ]
+        start, end = interval.numbers()
+        unit = 1.0 if interval.steps else dt
+        return [u for u in times if start - 1e-9 <= ((t - u) if past else (u - t)) * unit <= end + 1e-9]
 
     def rho(f: Formula) -> list[float]:
         if isinstance(f, Truth):
@@ -147,11 +155,16 @@ def by_definition(formula: Formula, trace: Mapping[str, Sequence[float]], dt: fl
         if isinstance(f, Iff):
             return [min(max(-x, y), max(-y, x)) for x, y in zip(rho(f.left), rho(f.right), strict=True)]
         if isinstance(f, Window):
-            inner, past = rho(f.arg), f.op in "HO"
-            if f.op in "GH":
+            inner, past = rho(f.arg), f.op in "HOY"
+            if f.op in "GHXY":
                 return [min((inner[u] for u in window(f.interval, t, past)), default=math.inf) for t in times]
             return [max((inner[u] for u in window(f.interval, t, past)), default=-math.inf) for t in times]
         assert isinstance(f, Until)
+        if f.op == "W":
+            always = Window("G", TimeInterval(0.0, f.interval.end, f.interval.steps), f.left)
+            return rho(Or((Until("U", f.interval, f.left, f.right), always)))
+        if f.op == "R":
+            return rho(Not(Until("U", f.interval, Not(f.left), Not(f.right))))
         left, right, past = rho(f.left), rho(f.right), f.op == "S"
         result = []
         for t in times:

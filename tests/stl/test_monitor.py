@@ -42,7 +42,7 @@ def assert_nested(intervals: list[Interval]) -> None:
 @settings(max_examples=150, deadline=None)
 @given(formulas(leaves=predicates, unbounded=False, max_leaves=8).filter(has_signal), seeds)
 def test_bounded_formulas_end_at_the_offline_value(formula: Formula, seed: int) -> None:
-    samples = round(formula.horizon_s / DT) + 3
+    samples = round(formula.horizon(DT) / DT) + 3
     signals = traces(samples, seed)
     intervals = feed(formula, signals)
     assert_nested(intervals)
@@ -69,7 +69,7 @@ def test_any_formula_is_bounded_from_both_sides(formula: Formula, seed: int, sam
     for more in (0, 1):
         longer = {n: np.concatenate((v, traces(120, seed + more)[n])) for n, v in signals.items()}
         value = formula.rho(longer, DT)[0]
-        if formula.horizon_s < math.inf:
+        if formula.horizon(DT) < math.inf:
             assert intervals[-1].lo - 1e-9 <= value <= intervals[-1].hi + 1e-9
 
 

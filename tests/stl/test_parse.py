@@ -48,6 +48,12 @@ SAME = [
     ("G[0,1](x > 0) and y > 0", "G[0,1] x > 0 and y > 0", "(G[0,1] x > 0) and y > 0"),
     ("-x^2 - 3 * (y - 1) / 2 > 0", "(-(x^2)) - ((3*(y-1))/2) > 0"),
     ("x - (y - 1) > .5", "x-(y-1)>0.5", "x - (y - 1) > 5e-1"),
+    ("x > 0 W[0,2] y > 0", "x > 0 unless[0,2] y > 0", "(x > 0) W[0:2] (y > 0)"),
+    ("x > 0 R y > 0", "x > 0 release y > 0", "(x > 0) release[0,inf] (y > 0)"),
+    ("X(x > 0) or Y(y > 0)", "next x > 0 or prev y > 0", "X X[t] > 0 or Y y > 0".replace("X[t]", "x[t]")),
+    ("G[0,5 steps](x > 0)", "always[0,5steps] x > 0", "G[0 steps, 5 step] (x > 0)"),
+    ("F[2 steps,inf](x > 0)", "ev_[2 steps:inf] (x > 0)"),
+    ("G[0,$tmax](x > $low + 1)", "always[0,$tmax s](x > ($low) + 1)"),
     ("norm(x, y, 1) < max(x, y) + abs(-x)", "norm(x,y,1)<max(x , y)+abs( -x )"),
 ]
 
@@ -88,7 +94,7 @@ BAD = [
     ("G[3,1](x > 0)", "column 2", "ends at 1 s", "start at 3 s"),
     ("G[-1,1](x > 0)", "column 3", "negative", "H, O or S"),
     ("G[inf,inf](x > 0)", "column 2", "start at inf"),
-    ("G[0,5min](x > 0)", "column 6", "unit 'min'", "available: ms, s"),
+    ("G[0,5min](x > 0)", "column 6", "unit 'min'", "available: ms, s, step, steps"),
     ("G[0,y](x > 0)", "column 5", "time in seconds"),
     ("G", "column 2", "end of the text"),
     ("not x", "column 5", "compare it"),
@@ -109,7 +115,16 @@ BAD = [
     ("sqrt(-1) < x", "no finite number"),
     ("1 > 0", "numbers alone", "true or false"),
     ("x > 1e999", "column 5", "too large"),
-    ("x > $max", "column 5", "unexpected character '$'"),
+    ("x > $ max", "column 5", "unexpected character '$'"),
+    ("$max > 0", "numbers alone"),
+    ("x[1.5] > 0", "column 3", "whole number"),
+    ("x > y and p[0] > 0", "column 11", "unknown signal 'p'"),
+    ("X[0,1](x > 0)", "column 2", "takes no interval"),
+    ("G[1 steps,2](x > 0)", "column 2", "same unit"),
+    ("G[0,1.5 steps](x > 0)", "column 2", "whole numbers"),
+    ("G[0,2 stepz](x > 0)", "column 7", "did you mean 'step'"),
+    ("G[0,$t ms](x > 0)", "column 8", "in seconds, or in steps"),
+    ("x > 0 W y > 0 R x < 1", "column 15", "add parentheses"),
     ("x[0] > 0", "column 3", "x[t]"),
     ("+x > 0", "column 1", "sign '+'"),
     ("true > x", "number-valued side"),
@@ -158,6 +173,53 @@ def test_a_signal_cannot_be_called_like_a_word() -> None:
     assert parse("arm.height_m > 0", ["arm.height_m"]).signals == ("arm.height_m",)
 
 
+def test_components_of_vectors() -> None:
+    vectors = {"ee_pos": 3}
+    formula = parse("ee_pos[2] > x and ee_pos[0] < 1", ["x"], vectors)
+    assert formula.signals == ("ee_pos", "x") and [v.channel for v in formula.channels] == [
+        "ee_pos[2]",
+        "x",
+        "ee_pos[0]",
+    ]
+    assert parse(str(formula)) == formula
+    for text, message in [
+        ("ee_pos[3] > 0", "has 3 components, 0 .. 2; got 3"),
+        ("ee_pos > 0", r"is a vector; a component is written ee_pos\[0\]"),
+        ("x[1] > 0", "'x' is no vector"),
+        ("ee_poz[1] > 0", "did you mean 'ee_pos'"),
+    ]:
+        with pytest.raises(SpecError, match=message):
+            parse(text, ["x"], vectors)
+    with pytest.raises(SpecError, match="'p' is a vector"):
+        parse("p[0] > 0 and p > 1")
+
+
+def test_parameters_are_bound_later() -> None:
+    formula = parse("F[$from,$to](x > $level) and G[0,$n steps](x / ($level + 1) < 1)")
+    assert formula.parameters == ("from", "to", "level", "n")
+    part = formula.bind(level=-0.5, n=4)
+    assert part.parameters == ("from", "to") and parse(str(part)) == part
+    whole = part.bind(**{"from": 1, "to": 2.5})
+    assert whole == parse("F[1,2.5](x > -0.5) and G[0,4 steps](x / (-0.5 + 1) < 1)")
+    assert formula.parameters == ("from", "to", "level", "n"), "binding makes a new formula"
+    for values, message in [
+        ({"leval": 1}, "no parameter '\\$leval': did you mean 'level'"),
+        ({"level": math.nan}, "must be a finite number"),
+        ({"level": "1"}, "must be a finite number"),
+        ({"level": -1}, "divides by zero"),
+        ({"from": 3, "to": 2}, "ends at 2 s, before its start at 3 s"),
+        ({"n": 1.5}, "whole numbers"),
+        ({"to": -1}, "negative"),
+    ]:
+        with pytest.raises(SpecError, match=message):
+            formula.bind(**{"from": 1, "to": 2, "level": 0, "n": 2} | values)  # type: ignore[arg-type]
+    for call in (lambda f: f.horizon_s, lambda f: f.rho({"x": [1.0]}, 1.0), lambda f: f.monitor(1.0)):
+        with pytest.raises(SpecError, match=r"unbound parameters \$from, \$to; bind\(from=..., to=...\)"):
+            call(parse("F[$from,$to](x > 0)"))
+    with pytest.raises(SpecError, match=r"unbound parameter \$level; bind\(level=...\)"):
+        parse("x > $level").rho({"x": [1.0]}, 1.0)
+
+
 def test_what_a_formula_says_about_itself() -> None:
     formula = parse("F[0,4](a > 0) and F[4,7](G[0,1](b > 0)) and G[0,8](c > 0 and a > 0)")
     assert formula.signals == ("a", "b", "c")
@@ -178,10 +240,19 @@ def test_what_a_formula_says_about_itself() -> None:
         ("G[0,2](O(x > 0))", 2.0),
         ("H[1,3](F[0,4](x > 0))", 3.0),
         ("F[0,1](x > 0) S[2,3] G[0,5](y > 0)", 3.0),
+        ("x > 0 W[1,2] y > 0", 2.0),
+        ("x > 0 R[1,2] F[0,1](y > 0)", 3.0),
     ],
 )
 def test_horizon(text: str, horizon_s: float) -> None:
     assert parse(text).horizon_s == horizon_s
+
+
+def test_the_horizon_of_steps_depends_on_their_length() -> None:
+    formula = parse("G[0,5 steps](X(x > 0)) and F[0,1](Y(x > 0))")
+    assert formula.horizon(0.5) == 3.0 and formula.horizon(0.1) == 1.0
+    with pytest.raises(SpecError, match=r"depends on dt: horizon\(dt\)"):
+        _ = formula.horizon_s
 
 
 def test_needs_no_torch() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +14,25 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from robo.core.errors import SpecError
+from robo.core.errors import NonFiniteError, SpecError
 from tasks.stl import Formula, parse, robustness
-from tasks.stl.syntax import And, Iff, Implies, Not, Or, Predicate, Truth, Until, Variable, Window
+from tasks.stl.conventions import from_stlcgpp
+from tasks.stl.smooth import Dgmsr, LogSumExp, Softmax, bound
+from tasks.stl.syntax import (
+    And,
+    Apply,
+    Iff,
+    Implies,
+    Not,
+    Number,
+    Or,
+    Predicate,
+    Truth,
+    Until,
+    Variable,
+    Window,
+    map_tree,
+)
 from tests.stl.formulas import DT, NAMES, by_definition, formulas, plain_predicates, predicates, traces
 
 torch.set_num_threads(1)
@@ -127,9 +144,10 @@ def test_long_windows_are_the_definition(formula: Formula, seed: int, samples: i
 
 
 @settings(max_examples=150, deadline=None)
-@given(formulas(dt=1.0, constants=False, iff=False), seeds, st.integers(2, 9))
+@given(formulas(dt=1.0, constants=False, iff=False, steps=False, until="USW"), seeds, st.integers(2, 9))
 def test_agrees_with_rtamt(formula: Formula, seed: int, samples: int) -> None:
     assume("inf" not in str(formula))  # rtamt has endless operators only from now on
+    assume(" W " not in str(formula))  # and fails on an unless without an interval
     signals = traces(samples, seed)
     monitor = rtamt.StlDiscreteTimeSpecification()
     for name in formula.signals:
@@ -160,49 +178,46 @@ def as_stlcgpp(formula: Formula) -> stlcgpp.STLFormula:
         return result
     if isinstance(formula, Implies):
         return stlcgpp.Implies(as_stlcgpp(formula.left), as_stlcgpp(formula.right))
+    steps = [end if end == math.inf else round(end / DT) for end in formula.interval.numbers()]
     if isinstance(formula, Window):
         build = stlcgpp.Always if formula.op == "G" else stlcgpp.Eventually
-        steps = [round(formula.interval.start_s / DT), round(formula.interval.end_s / DT)]
         return build(as_stlcgpp(formula.arg), steps)
     assert isinstance(formula, Until)
-    steps = [round(formula.interval.start_s / DT), round(formula.interval.end_s / DT)]
     return stlcgpp.Until(as_stlcgpp(formula.left), as_stlcgpp(formula.right), steps)
 
 
-def future_only(formula: Formula) -> bool:
-    """Neither past operators nor what stlcgpp lacks."""
+def known_to_stlcgpp(formula: Formula) -> bool:
+    """Neither past operators nor others that stlcgpp lacks."""
     nodes = list(formula.walk())
-    past = any(getattr(node, "op", "") in ("H", "O", "S") for node in nodes)
-    return not past and not any(isinstance(node, Iff | Truth) for node in nodes)
+    lacks = any(getattr(node, "op", "") in ("H", "O", "S", "W", "R", "X", "Y") for node in nodes)
+    return not lacks and not any(isinstance(node, Iff | Truth) for node in nodes)
 
 
-def inclusive(formula: Formula) -> Formula:
-    """Our formula for stlcgpp's meaning: the right side of an until holds together with the left one."""
-    if isinstance(formula, Until):
-        left, right = inclusive(formula.left), inclusive(formula.right)
-        return Until(formula.op, formula.interval, left, And((left, right)))
-    if isinstance(formula, Not):
-        return Not(inclusive(formula.arg))
-    if isinstance(formula, And | Or):
-        return type(formula)(tuple(map(inclusive, formula.args)))
-    if isinstance(formula, Implies):
-        return Implies(inclusive(formula.left), inclusive(formula.right))
-    if isinstance(formula, Window):
-        return Window(formula.op, formula.interval, inclusive(formula.arg))
-    return formula
-
-
-@settings(max_examples=60, deadline=None)
-@given(formulas(unbounded=False, constants=False, iff=False, max_leaves=4).filter(future_only), seeds)
-def test_agrees_with_stlcgpp_inside_the_trace(formula: Formula, seed: int) -> None:
-    needed = round(formula.horizon_s / DT) + 1
-    assume(needed <= 25)
-    samples = needed + 3
+@settings(max_examples=100, deadline=None)
+@given(
+    formulas(constants=False, iff=False, steps=False, until="U", max_leaves=4).filter(known_to_stlcgpp),
+    seeds,
+    st.integers(2, 14),
+)
+def test_agrees_with_stlcgpp_to_the_end_of_the_trace(formula: Formula, seed: int, samples: int) -> None:
+    # Its until without an end fails where the trace is too short for the start of the interval.
+    endless = [n.interval for n in formula.walk() if isinstance(n, Until) and n.interval.end == math.inf]
+    assume(all(interval.start / DT < samples for interval in endless))
     signals = traces(samples, seed)
     stacked = torch.tensor(np.stack([signals[name] for name in NAMES], axis=1), dtype=torch.float32)
     theirs = as_stlcgpp(formula)(stacked)
-    # Beyond its end stlcgpp pads in its own way; every value before does not look there.
-    close(inclusive(formula).rho(signals, DT)[:4], theirs[:4], 1e-5)
+    ours = from_stlcgpp(formula)
+    close(ours.rho(signals, DT).clip(-1e9, 1e9), theirs, 1e-5)
+    close(ours.robustness(signals, DT)[0].clip(-1e9, 1e9), theirs, 1e-5)
+
+
+def test_conventions_differ_where_they_say() -> None:
+    ends, until = parse("G[0,1](a > 0)"), parse("a > 0 U[0,1] b > 0")
+    signals = {"a": np.array([1.0, 2.0, -3.0]), "b": np.array([-1.0, -1.0, 4.0])}
+    close(ends.rho(signals, DT), [-3.0, -3.0, -3.0])
+    close(from_stlcgpp(ends).rho(signals, DT), [-3.0, -math.inf, -math.inf])
+    close(until.rho(signals, DT), [1.0, 2.0, 4.0])
+    close(from_stlcgpp(until).rho(signals, DT), [-1.0, -1.0, -3.0])
 
 
 # ---- smooth ----------------------------------------------------------------------
@@ -210,24 +225,82 @@ def test_agrees_with_stlcgpp_inside_the_trace(formula: Formula, seed: int) -> No
 
 @settings(max_examples=150, deadline=None)
 @given(formulas(leaves=predicates).filter(has_signal), seeds, lengths)
-def test_smooth_tends_to_exact(formula: Formula, seed: int, samples: int) -> None:
+def test_smooth_tends_to_exact_as_fast_as_its_bound(formula: Formula, seed: int, samples: int) -> None:
     signals = traces(samples, seed, batch=2)
     exact = formula.rho(signals, DT)
-    for temperature in (10.0, 1e3, 1e5):
-        smooth = formula.robustness(tensors(signals), DT, smooth=temperature).numpy()
-        assert not np.isnan(smooth).any()
-        finite = np.isfinite(exact)
-        np.testing.assert_array_equal(smooth[~finite], exact[~finite])
-        # A max over n values is at most log(n) / k off, levels of a formula add up; large values round.
-        allowed = 40 / temperature + 1e-12 * np.abs(exact[finite])
-        assert (np.abs(smooth[finite] - exact[finite]) <= allowed).all()
-        with_gradient = formula.robustness_at_start(tensors(signals, grad=True), DT, smooth=temperature)
-        close(with_gradient.detach(), smooth[:, 0], 1e-7)
+    finite = np.isfinite(exact)
+    for kind in (LogSumExp, Softmax):
+        for temperature in (10.0, 1e3, 1e5):
+            how = kind(temperature)
+            smooth = formula.robustness(tensors(signals), DT, smooth=how).numpy()
+            assert not np.isnan(smooth).any()
+            np.testing.assert_array_equal(smooth[~finite], exact[~finite])
+            allowed = bound(formula, DT, samples, how)
+            assert allowed < 60 / temperature
+            # Large values round.
+            assert (np.abs(smooth[finite] - exact[finite]) <= allowed + 1e-9 + 1e-12 * np.abs(exact[finite])).all()
+            with_gradient = formula.robustness_at_start(tensors(signals, grad=True), DT, smooth=how)
+            close(with_gradient.detach(), smooth[:, 0], 1e-7)
+    plain = formula.robustness(tensors(signals), DT, smooth=10.0)
+    assert torch.equal(plain, formula.robustness(tensors(signals), DT, smooth=LogSumExp(10.0)))
+
+
+def test_which_side_a_smooth_max_is_off() -> None:
+    signals = {"a": torch.tensor([[0.0, 1.0, 1.0, 0.9]])}
+    formula = parse("F[0,1.5](a > 0)")
+    above, below = (formula.robustness_at_start(signals, DT, how).item() for how in (LogSumExp(5.0), Softmax(5.0)))
+    assert 0.5 < below < 1.0 < above < 1.0 + math.log(4) / 5
+    assert above - below < bound(formula, DT, 4, LogSumExp(5.0)) == pytest.approx(math.log(4) / 5)
+
+
+@settings(max_examples=200, deadline=None)
+@given(formulas().filter(has_signal), seeds, lengths, st.sampled_from([Dgmsr(), Dgmsr(1e-3), Dgmsr(power=3.0)]))
+def test_dgmsr_has_the_sign_of_exact(formula: Formula, seed: int, samples: int, how: Dgmsr) -> None:
+    signals = {name: value + 0.1 for name, value in traces(samples, seed, batch=2).items()}  # no zero, a 0.1 at least
+    exact = formula.rho(signals, DT)
+    smooth = formula.robustness(tensors(signals, grad=True), DT, smooth=how).detach().numpy()
+    np.testing.assert_array_equal(np.sign(smooth), np.sign(exact))
+    np.testing.assert_array_equal(np.isinf(smooth), np.isinf(exact))
+
+
+def test_dgmsr_masks_no_gradient() -> None:
+    """Exact robustness moves one sample; this one moves all that keep the formula from holding, or all that hold it."""
+    formula = parse("G[0,3](a > 0) and F[0,3](b > 0)")
+    for level in (-0.5, 0.5):
+        signals = {n: (torch.full((1, 7), level) - 0.01 * torch.arange(7)).requires_grad_(True) for n in "ab"}
+        formula.robustness_at_start(signals, DT, Dgmsr()).sum().backward()
+        assert all((s.grad[0] != 0).sum() == 7 for s in signals.values())  # type: ignore[index]
+        for signal in signals.values():
+            signal.grad = None
+        formula.robustness_at_start(signals, DT).sum().backward()
+        assert sum(int((s.grad[0] != 0).sum()) for s in signals.values() if s.grad is not None) == 1
+
+
+def test_dgmsr_of_a_min_is_its_formula() -> None:
+    how = Dgmsr(epsilon=0.01, power=2.0)
+    for values in ([0.5, 0.2, 0.9], [0.5, -0.2, -0.9], [-0.5, -0.2, -0.9]):
+        z = np.array(values)
+        product = (0.01**3 + np.prod(z.clip(0) ** 2)) ** (1 / 3)
+        power = (0.01**2 + np.mean((-z).clip(0) ** 4)) ** (1 / 2)
+        wanted = math.sqrt(product) - math.sqrt(power)
+        found = parse("G[0,1](a > 0)").robustness_at_start(
+            {"a": torch.tensor([values], dtype=torch.float64)}, DT, smooth=how
+        )
+        assert found.item() == pytest.approx(wanted, rel=1e-9)
+        flipped = parse("F[0,1](a < 0)").robustness_at_start(
+            {"a": torch.tensor([values], dtype=torch.float64)}, DT, smooth=how
+        )
+        assert flipped.item() == pytest.approx(-wanted, rel=1e-9)
 
 
 @settings(max_examples=60, deadline=None)
-@given(formulas(constants=False, max_leaves=5), seeds, st.integers(2, 9), st.sampled_from([None, 3.0]))
-def test_gradient_is_the_difference_quotient(formula: Formula, seed: int, samples: int, smooth: float | None) -> None:
+@given(
+    formulas(constants=False, max_leaves=5),
+    seeds,
+    st.integers(2, 9),
+    st.sampled_from([None, 3.0, Softmax(3.0), Dgmsr(epsilon=0.05)]),
+)
+def test_gradient_is_the_difference_quotient(formula: Formula, seed: int, samples: int, smooth) -> None:
     rng = np.random.default_rng(seed)
     # No ties: the exact robustness is differentiable there.
     signals = {name: rng.permutation(samples * 2).reshape(2, samples) * 0.37 + 0.011 for name in NAMES}
@@ -255,11 +328,11 @@ def test_gradient_is_the_difference_quotient(formula: Formula, seed: int, sample
                 close(0.0 if gradient is None else gradient[row, t].item(), quotient, 1e-4)
 
 
-@pytest.mark.parametrize("smooth", [None, 20.0])
+@pytest.mark.parametrize("smooth", [None, 20.0, Softmax(20.0), Dgmsr()])
 @pytest.mark.parametrize(
     "text", ["G[0,20](a > 0)", "F[0,9](G[0,10](a > 0 or b > 0))", "a > 0 U[2,18] b > 0", "norm(a, b) < 1"]
 )
-def test_gradient_at_start_is_the_gradient_of_the_first_sample(text: str, smooth: float | None) -> None:
+def test_gradient_at_start_is_the_gradient_of_the_first_sample(text: str, smooth) -> None:
     formula = parse(text)
     first, whole = (tensors(traces(60, 5, batch=3), grad=True) for _ in range(2))
     formula.robustness_at_start(first, DT, smooth).sum().backward()
@@ -275,7 +348,7 @@ def test_ties_pass_one_whole_gradient() -> None:
 
 
 def test_gradients_are_finite_where_roots_and_windows_end() -> None:
-    for smooth in (None, 50.0):
+    for smooth in (None, 50.0, Softmax(50.0), Dgmsr()):
         signals = {name: torch.zeros(2, 12, requires_grad=True) for name in NAMES}
         value = parse("G[1,4](norm(a, b) < 1) and F[4,9](c > 0) and (a > 0 U[1,3] b > 0)").robustness(
             signals, DT, smooth
@@ -283,6 +356,57 @@ def test_gradients_are_finite_where_roots_and_windows_end() -> None:
         value[value.isfinite()].sum().backward()
         for signal in signals.values():
             assert signal.grad is not None and signal.grad.isfinite().all()
+
+
+# ---- true or false ---------------------------------------------------------------
+
+
+def holds(formula: Formula, trace: dict[str, np.ndarray], dt: float) -> list[bool]:
+    """The verdict straight from robustness where that is not 0; there, by moving the comparisons by a hair.
+
+    Traces are multiples of a quarter, so nothing but an equality is nearer to 0 than this.
+    """
+    hair = 1e-3
+
+    def nudge(node):
+        if not isinstance(node, Predicate):
+            return node
+        down = node.op in (">", "<=")  # what is strict must be clear by a hair, what is not may fail by one
+        return replace(node, right=Apply("+" if down else "-", (node.right, Number(hair))))
+
+    return [rho > 0 for rho in by_definition(map_tree(formula, nudge), {n: list(v) for n, v in trace.items()}, dt)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(formulas().filter(has_signal), seeds, lengths)
+def test_the_verdict_is_right_where_robustness_is_zero_too(formula: Formula, seed: int, samples: int) -> None:
+    signals = traces(samples, seed)
+    verdict, rho = formula.verdict(signals, DT), formula.rho(signals, DT)
+    assert verdict.dtype == bool and verdict.shape == rho.shape
+    assert verdict[rho > 0].all() and not verdict[rho < 0].any()
+    assert verdict.tolist() == holds(formula, signals, DT)
+    assert (formula.verdict({n: np.stack([v, v]) for n, v in signals.items()}, DT) == verdict).all()
+
+
+def test_components_of_vector_signals() -> None:
+    rng = np.random.default_rng(0)
+    arm, level = rng.normal(size=(2, 9, 3)), rng.normal(size=(2, 9))
+    formula = parse("G[0,1](ee[2] > level) and F[0,2](norm(ee[0], ee[1]) < 1)")
+    plain = parse("G[0,1](z > level) and F[0,2](norm(x, y) < 1)")
+    vectors, scalars = (
+        {"ee": arm, "level": level},
+        dict(zip("xyz", np.moveaxis(arm, -1, 0), strict=True)) | {"level": level},
+    )
+    close(formula.rho(vectors, DT), plain.rho(scalars, DT))
+    close(formula.rho({"ee": arm[0], "level": level[0]}, DT), plain.rho(scalars, DT)[0])
+    ee = torch.tensor(arm, requires_grad=True)
+    formula.robustness_at_start({"ee": ee, "level": torch.tensor(level)}, DT).sum().backward()
+    assert ee.grad is not None and ee.grad.shape == arm.shape and (ee.grad != 0).any()
+    monitor = formula.monitor(DT)
+    for k in range(9):
+        interval = monitor.update({"ee": arm[0, k], "level": level[0, k]})
+    close(interval, [plain.rho(scalars, DT)[0, 0]] * 2)
+    assert formula.predicates[0].value({"ee": arm[0, 0], "level": 0.5}) == arm[0, 0, 2] - 0.5
 
 
 # ---- bounds ----------------------------------------------------------------------
@@ -348,7 +472,7 @@ def test_inputs_are_never_changed(text: str) -> None:
         before = {name: value.detach().clone() for name, value in signals.items()}
         with torch.no_grad():
             formula.robustness(signals, DT).add_(1.0)
-        for smooth in (None, 5.0):
+        for smooth in (None, 5.0, Softmax(5.0), Dgmsr()):
             formula.robustness(signals, DT, smooth).add_(1.0).mul_(0.0)
             formula.robustness_at_start(signals, DT, smooth).add_(1.0)
         for name, value in signals.items():
@@ -376,7 +500,10 @@ def test_nan_is_not_hidden() -> None:
             inputs = {name: value.clone().requires_grad_(grad) for name, value in signals.items()}
             assert parse(text).robustness_at_start(inputs, DT).isnan().all()
         assert np.isnan(parse(text).rho({n: v[0].numpy() for n, v in signals.items()}, DT)[0])
-        assert parse(text).robustness_at_start(signals, DT, smooth=10.0).isnan().all()
+        for smooth in (10.0, Softmax(10.0), Dgmsr()):
+            assert parse(text).robustness_at_start(signals, DT, smooth).isnan().all()
+        with pytest.raises(NonFiniteError, match="neither true nor false"):
+            parse(text).verdict({n: v[0].numpy() for n, v in signals.items()}, DT)
 
 
 @pytest.mark.parametrize(
@@ -393,6 +520,10 @@ def test_nan_is_not_hidden() -> None:
         (lambda f: f.monitor(-1.0), ("positive",)),
         (lambda f: f.robustness({"a": np.ones(4), "b": np.ones(4)}, DT, smooth=0.0), ("temperature",)),
         (lambda f: f.bounds_at_start({"a": np.ones(4), "b": np.ones(4)}, DT, torch.tensor([1, 2])), ("known has 2",)),
+        (lambda f: Softmax(-1.0), ("temperature", "positive")),
+        (lambda f: Dgmsr(power=math.inf), ("power", "positive")),
+        (lambda f: parse("a[3] > 0").rho({"a": np.ones((4, 3))}, DT), ("'a' has shape (4, 3)", "no component 3")),
+        (lambda f: parse("true").verdict({"a": np.ones(4)}, DT), ("no signal",)),
         (lambda f: parse("true").robustness({"a": np.ones(4)}, DT), ("no signal",)),
         (lambda f: parse("true").rho({"a": np.ones(4)}, DT), ("no signal",)),
     ],
