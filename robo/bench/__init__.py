@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from robo.core.errors import UnknownNameError
 from robo.evaluate.metrics import wilson
@@ -20,6 +23,7 @@ BENCHES = {
     "render": "robo.bench.render:render_bench",
     "tracking": "robo.bench.tracking:tracking_bench",
     "runtime": "robo.bench.runtime:runtime_bench",
+    "stl_engine": "robo.bench.stl_engine:stl_engine_bench",
 }
 """Names → ``module:function``; imported when asked for."""
 
@@ -41,13 +45,36 @@ class Rate:
         return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
 
+@dataclass(frozen=True)
+class Median:
+    """The median of repeated measurements with its 95 % interval, or without one where there are too few."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, values: Sequence[float] | np.ndarray) -> Median:
+        """Median; the interval from the order statistics around it (binomial, normal approximation), from 20 on."""
+        ordered, n = np.sort(np.asarray(values, float)), len(values)
+        if n < 20:
+            return cls(float(np.median(ordered)))
+        half = 0.98 * math.sqrt(n)
+        low, high = ordered[math.floor(n / 2 - half)], ordered[min(math.ceil(n / 2 + half), n - 1)]
+        return cls(float(np.median(ordered)), float(low), float(high))
+
+    def __str__(self) -> str:
+        interval = "" if self.low is None else f" [{self.low:.4g}, {self.high:.4g}]"
+        return f"{self.value:.4g}{interval}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """What a benchmark measured.
 
     Attributes:
         title: What the table shows.
-        rows: One mapping per row, column → text, number or `Rate`; units are in the column names.
+        rows: One mapping per row, column → text, number, `Rate` or `Median`; units are in the column names.
         seeds: Seeds of what was drawn.
         notes: What must be known to read it (run folder, scheduling, steal time ...).
     """

@@ -22,6 +22,9 @@ from tasks.stl.program import Algebra, Leaf, Plan
 LOAD, FILL, COPY, FLIP, MAX, MIN, REDUCE_MAX, REDUCE_MIN, STORE = range(9)
 _LINE = 16
 """Buffers start at multiples of this many samples: cache lines of float32."""
+_APART = 9 * _LINE
+"""Room behind every buffer. Traces often have some 1,000 samples; two buffers 4 KiB apart would stall each other, for
+processors first compare the low 12 bits of the addresses of loads and stores under way."""
 
 
 def _compiled(function: Callable[..., None]) -> Callable[..., None]:
@@ -35,11 +38,14 @@ def _compiled(function: Callable[..., None]) -> Callable[..., None]:
 
 
 class _Ref(NamedTuple):
-    """Samples start..start + count - 1 of a buffer."""
+    """Samples start..start + count - 1 of a buffer, or as many infinities (`_TOP`, `_BOTTOM`)."""
 
     buffer: int
     start: int
     count: int
+
+
+_BOTTOM, _TOP = -2, -1
 
 
 @dataclass(frozen=True)
@@ -61,17 +67,24 @@ class Table:
 
 
 class _Recorder(Algebra[_Ref]):
-    """Writes down what a plan does, in buffers that are each written once."""
+    """Writes down what a plan does, in buffers of which every sample is written once."""
 
     def __init__(self) -> None:
-        self.code: list[tuple[int, int, int, _Ref | int, _Ref | int]] = []
+        # Instruction, target, first operand, second operand.
+        self.code: list[tuple[int, _Ref, _Ref | int, _Ref | int]] = []
         self.sizes: list[int] = []
         self.columns = 0
 
     def emit(self, op: int, count: int, x: _Ref | int, y: _Ref | int = 0) -> _Ref:
+        x, y = (self.solid(ref) if isinstance(ref, _Ref) else ref for ref in (x, y))
         self.sizes.append(count)
-        self.code.append((op, len(self.sizes) - 1, count, x, y))
-        return _Ref(len(self.sizes) - 1, 0, count)
+        target = _Ref(len(self.sizes) - 1, 0, count)
+        self.code.append((op, target, x, y))
+        return target
+
+    def solid(self, x: _Ref) -> _Ref:
+        """Infinities in a buffer, where they are needed in one; anything else as it is."""
+        return self.join([x]) if x.buffer < 0 else x
 
     def leaf(self, leaf: Leaf, first: int, last: int) -> _Ref:
         count = last - first + 1
@@ -79,18 +92,25 @@ class _Recorder(Algebra[_Ref]):
         return self.emit(LOAD, count, self.columns - count)
 
     def fill(self, top: bool, count: int) -> _Ref:
-        return self.emit(FILL, count, int(top))
+        return _Ref(_TOP if top else _BOTTOM, 0, count)
 
     def cut(self, x: _Ref, start: int, stop: int) -> _Ref:
         return _Ref(x.buffer, x.start + start, stop - start)
 
     def join(self, pieces: Sequence[_Ref]) -> _Ref:
-        self.sizes.append(sum(piece.count for piece in pieces))
-        buffer, at = len(self.sizes) - 1, 0
-        for piece in pieces:
-            self.code.append((COPY, buffer, piece.count, piece, at))
-            at += piece.count
-        return _Ref(buffer, 0, at)
+        first, *rest = pieces
+        if first.buffer >= 0 and rest and first.start + first.count == self.sizes[first.buffer]:
+            buffer, start = first.buffer, first.start  # nothing lies behind it yet: the rest goes there
+        else:
+            self.sizes.append(0)
+            buffer, start, rest = len(self.sizes) - 1, 0, list(pieces)
+        for piece in rest:
+            target = _Ref(buffer, self.sizes[buffer], piece.count)
+            self.sizes[buffer] += piece.count
+            self.code.append(
+                (FILL, target, int(piece.buffer == _TOP), 0) if piece.buffer < 0 else (COPY, target, piece, 0)
+            )
+        return _Ref(buffer, start, self.sizes[buffer] - start)
 
     def flip(self, x: _Ref) -> _Ref:
         return self.emit(FLIP, x.count, x)
@@ -108,33 +128,30 @@ class _Recorder(Algebra[_Ref]):
 def table(made: Plan) -> Table:
     """The table of a plan."""
     recorder = _Recorder()
-    root = made.run(recorder)
-    recorder.code.append((STORE, -1, root.count, root, 0))
+    root = recorder.solid(made.run(recorder))
+    recorder.code.append((STORE, root, root, 0))
     offsets, scratch = _place(recorder)
-    rows = []
-    for op, target, count, x, y in recorder.code:
-        first = offsets[x.buffer] + x.start if isinstance(x, _Ref) else x
-        second = offsets[y.buffer] + y.start if isinstance(y, _Ref) else y
-        into = offsets[target] if target >= 0 else 0
-        if op == COPY:
-            into, second = into + second, 0
-        rows.append((op, into, count, first, second))
+
+    def place(operand: _Ref | int) -> int:
+        return offsets[operand.buffer] + operand.start if isinstance(operand, _Ref) else operand
+
+    rows = [(op, place(target), target.count, place(x), place(y)) for op, target, x, y in recorder.code]
     return Table(np.array(rows, np.int64), scratch, recorder.columns, root.count)
 
 
 def _place(recorder: _Recorder) -> tuple[list[int], int]:
     """Where each buffer lies in the scratch, so that those in use never overlap; and how long that is."""
     last = [0] * len(recorder.sizes)
-    for step, (_, target, _, x, y) in enumerate(recorder.code):
-        for used in (target, *(ref.buffer for ref in (x, y) if isinstance(ref, _Ref))):
-            if used >= 0:
-                last[used] = step
+    for step, (_, *operands) in enumerate(recorder.code):
+        for ref in operands:
+            if isinstance(ref, _Ref):
+                last[ref.buffer] = step
     offsets = [-1] * len(recorder.sizes)
     free: list[tuple[int, int]] = []  # (offset, size)
     end = 0
-    for step, (_, target, _, _, _) in enumerate(recorder.code):
-        if target >= 0 and offsets[target] < 0:
-            size = -(-recorder.sizes[target] // _LINE) * _LINE
+    for step, (_, (target, _, _), _, _) in enumerate(recorder.code):
+        if offsets[target] < 0:
+            size = _room(recorder.sizes[target])
             # The smallest gap that is large enough; a step's operands are freed after it.
             gap = min((gap for gap in free if gap[1] >= size), key=lambda gap: gap[1], default=None)
             if gap is None:
@@ -146,8 +163,13 @@ def _place(recorder: _Recorder) -> tuple[list[int], int]:
                     free.append((gap[0] + size, gap[1] - size))
         for buffer, done in enumerate(last):
             if done == step and offsets[buffer] >= 0:
-                free = _with(free, offsets[buffer], -(-recorder.sizes[buffer] // _LINE) * _LINE)
+                free = _with(free, offsets[buffer], _room(recorder.sizes[buffer]))
     return offsets, end
+
+
+def _room(samples: int) -> int:
+    """What a buffer takes of the scratch."""
+    return -(-samples // _LINE) * _LINE + _APART
 
 
 def _with(free: list[tuple[int, int]], offset: int, size: int) -> list[tuple[int, int]]:

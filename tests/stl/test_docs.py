@@ -14,6 +14,7 @@ from tasks.stl import parse
 
 PAGE = (Path(__file__).parents[2] / "docs" / "stl.md").read_text(encoding="utf-8")
 SIGNALS = ("a", "b", "c", "x", "y", "ee_height")
+VECTORS = {"ee_pos": 3}
 
 
 def blocks(language: str) -> list[list[str]]:
@@ -24,17 +25,17 @@ def blocks(language: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("text", [line for block in blocks("stl") for line in block])
 def test_examples_are_canonical(text: str) -> None:
-    formula = parse(text, SIGNALS)
-    assert parse(str(formula), SIGNALS) == formula
+    formula = parse(text, SIGNALS, VECTORS)
+    assert parse(str(formula), SIGNALS, VECTORS) == formula
     if "500ms" not in text:
         assert str(formula) == text
 
 
 @pytest.mark.parametrize("lines", blocks("stl-same"), ids=lambda lines: lines[-1])
 def test_spellings(lines: list[str]) -> None:
-    assert str(parse(lines[0], SIGNALS)) == lines[0]
+    assert str(parse(lines[0], SIGNALS, VECTORS)) == lines[0]
     for line in lines[1:]:
-        assert parse(line, SIGNALS) == parse(lines[0], SIGNALS)
+        assert parse(line, SIGNALS, VECTORS) == parse(lines[0], SIGNALS, VECTORS)
 
 
 BAD = [pair for block in blocks("stl-bad") for pair in zip(block[::2], block[1::2], strict=True)]
@@ -43,10 +44,10 @@ BAD = [pair for block in blocks("stl-bad") for pair in zip(block[::2], block[1::
 @pytest.mark.parametrize(("text", "message"), BAD)
 def test_errors(text: str, message: str) -> None:
     with pytest.raises(SpecError, match=re.escape(message.removeprefix("-> "))):
-        parse(text, SIGNALS)
+        parse(text, SIGNALS, VECTORS)
 
 
-INLINE = re.findall(r"^\| `(?:not` `G` `F` `H` `O)` \| `([^`]*)` is `([^`]*)` \|", PAGE, flags=re.MULTILINE)
+INLINE = re.findall(r"^\| `not` `G` `F` `H` `O` `X` `Y` \| `([^`]*)` is `([^`]*)` \|", PAGE, flags=re.MULTILINE)
 
 
 def test_precedence_rows() -> None:
