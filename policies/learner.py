@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from policies.policy import Policy
-from tasks.task import Task
+from policies.system import SystemPolicy
 
 if TYPE_CHECKING:
     import torch
 
 Tensors = dict[str, "torch.Tensor"]
+AnyPolicy = Policy | SystemPolicy
+"""A policy of any kind of task."""
 
 
 class Learner(ABC):
@@ -68,5 +70,5 @@ class PolicyKind:
 
     name: str
     config: type
-    learner: Callable[[Task, Any, int, str], Learner]
-    load: Callable[[Task, Any, Mapping[str, torch.Tensor], str], Policy]
+    learner: Callable[[Any, Any, int, str], Learner]
+    load: Callable[[Any, Any, Mapping[str, torch.Tensor], str], AnyPolicy]

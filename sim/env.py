@@ -21,6 +21,7 @@ from robo.core.errors import ConfigError, NonFiniteError, RoboError, TaskError, 
 from robo.core.protocols import hermite
 from sim.render import Renderer, frame_size
 from sim.scene import Scene
+from tasks.arm import ArmTask, arm_task
 from tasks.registry import load_task
 from tasks.stl import parse
 from tasks.task import Task
@@ -110,7 +111,7 @@ class TaskEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     def __init__(
         self,
-        task: Task | str | Path,
+        task: ArmTask | str | Path,
         *,
         options: EnvOptions | None = None,
         cameras: Sequence[str] = (),
@@ -118,7 +119,7 @@ class TaskEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         size: int | tuple[int, int] = 96,
         render_mode: str | None = None,
     ) -> None:
-        self.task = task if isinstance(task, Task) else load_task(task)
+        self.task = arm_task(task if isinstance(task, Task) else load_task(task))
         self.options = options or EnvOptions()
         self.render_mode = render_mode
         if render_mode not in (None, *self.metadata["render_modes"]):
@@ -455,7 +456,7 @@ class _Episode:
     step: int = 0
 
 
-def _whole(task: Task, long_s: float, short_s: float) -> int:
+def _whole(task: ArmTask, long_s: float, short_s: float) -> int:
     """How often a short time goes into a long one."""
     n = round(long_s / short_s)
     if n < 1 or abs(n * short_s - long_s) > 1e-9:
@@ -463,13 +464,13 @@ def _whole(task: Task, long_s: float, short_s: float) -> int:
     return n
 
 
-def make(task: Task | str | Path, **kwargs: Any) -> TaskEnv:
+def make(task: ArmTask | str | Path, **kwargs: Any) -> TaskEnv:
     """An environment of a task, by object, registered name or path of a task file; arguments of `TaskEnv`."""
     return TaskEnv(task, **kwargs)
 
 
 def make_vector(
-    task: Task | str | Path, n: int, *, processes: bool = True, **kwargs: Any
+    task: ArmTask | str | Path, n: int, *, processes: bool = True, **kwargs: Any
 ) -> gymnasium.vector.VectorEnv:
     """Many environments of a task that step together.
 
@@ -484,7 +485,7 @@ def make_vector(
     """
     if n < 1:
         raise ConfigError(f"a vector needs at least 1 environment, not {n}")
-    if isinstance(task, Task):
+    if isinstance(task, ArmTask):
         module = sys.modules[type(task).__module__]
         if module.__name__ != "__main__" and PathFinder.find_spec(module.__name__.partition(".")[0]) is None:
             # A task file of one's own: a fresh interpreter could not import it, so its code travels along.

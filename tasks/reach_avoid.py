@@ -18,8 +18,9 @@ from array_api_compat import array_namespace
 
 from robo.core.errors import TaskError
 from robo.core.geometry import norm, segment_distance
+from tasks.arm import ArmTask, Camera
 from tasks.dynamics.arm import planning_velocity
-from tasks.task import Array, Arrays, Camera, Signal, Source, Stage, Task
+from tasks.task import Array, Arrays, Signal, Source, Stage
 
 if TYPE_CHECKING:
     import mujoco
@@ -42,7 +43,7 @@ FIXED_CAPSULES = 2
 """The first capsules (base, shoulder) never move; obstacles are kept off them at reset."""
 
 
-class ReachAvoid(Task):
+class ReachAvoid(ArmTask):
     """The arm visits A within 4 s, then stays a second in B, clear of a post, a ball and a moving ball."""
 
     name = "reach_avoid"
@@ -91,7 +92,7 @@ class ReachAvoid(Task):
     # ---- scene -------------------------------------------------------------
 
     def build(self, scene: mujoco.MjSpec) -> None:
-        """See `Task.build`."""
+        """See `ArmTask.build`."""
         import mujoco
 
         sphere, capsule = mujoco.mjtGeom.mjGEOM_SPHERE, mujoco.mjtGeom.mjGEOM_CAPSULE
@@ -108,7 +109,7 @@ class ReachAvoid(Task):
             body.add_geom(name=name, type=shape, size=size, rgba=rgba)
 
     def poses(self, instance: Arrays, world: Arrays) -> dict[str, np.ndarray]:
-        """See `Task.poses`."""
+        """See `ArmTask.poses`."""
         fixed = {name: instance[name] for name in ("region_a", "region_b", "post", "ball")}
         return fixed | {"mover": self._mover(instance, world)}
 
@@ -204,7 +205,7 @@ class ReachAvoid(Task):
         return {"mover_along_m": rng.uniform(0, length), "mover_vel_m_s": self._velocity(rng)}
 
     def advance(self, instance: Arrays, world: Arrays, dt_s: float, rng: np.random.Generator) -> dict[str, Any]:
-        """See `Task.advance`: random velocities within the bound, reflected at the ends of the path."""
+        """See `ArmTask.advance`: random velocities within the bound, reflected at the ends of the path."""
         length = np.linalg.norm(instance["mover_path"][1] - instance["mover_path"][0])
         turn, fresh = rng.uniform() < dt_s * MOVER_TURN_RATE_HZ, self._velocity(rng)
         vel = fresh if turn else world["mover_vel_m_s"]
@@ -223,7 +224,7 @@ class ReachAvoid(Task):
         return path[0] + world["mover_along_m"] * (path[1] - path[0]) / np.linalg.norm(path[1] - path[0])
 
     def observe(self, instance: Arrays, world: Arrays, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """See `Task.observe`; the tracker's error is uniform in a ball of its bound."""
+        """See `ArmTask.observe`; the tracker's error is uniform in a ball of its bound."""
         error = rng.normal(size=3)
         error *= TRACKER_ERROR_M * rng.uniform() ** (1 / 3) / np.linalg.norm(error)
         seen = {name: np.array(instance[name]) for name in self.observation if name != "mover"}
@@ -255,7 +256,7 @@ class ReachAvoid(Task):
         return {"mover_reach": start[..., None, None, :] + ends * direction[..., None, None, :]}
 
     def measure(self, state: Arrays, instance: Arrays) -> dict[str, Array]:
-        """See `Task.measure`."""
+        """See `ArmTask.measure`."""
         xp = array_namespace(state["points"])
         dtype, limits = state["points"].dtype, self.robot.limits
         points, radii = self._split(state["points"])

@@ -98,7 +98,10 @@ def _task_of(module: ModuleType, path: Path) -> Task:
             raise TaskError(f"task file {path} must define exactly one subclass of Task (found: {found}) or set TASK")
         chosen = leaves[0]
     if isinstance(chosen, type) and issubclass(chosen, Task):
-        missing = [name for name in Task.__annotations__ if not hasattr(chosen, name)]
+        wanted = dict.fromkeys(
+            name for base in reversed(chosen.__mro__) for name in vars(base).get("__annotations__", ())
+        )
+        missing = [name for name in wanted if not hasattr(chosen, name)]
         if inspect.isabstract(chosen):
             missing += sorted(chosen.__abstractmethods__)
         if missing:

@@ -1,4 +1,4 @@
-"""The task: scene, instance distribution, named signals, STL specification, stages.
+"""The task: instance distribution, named signals, STL specification, stages.
 
 A task file holds one subclass of `Task`. Nothing here imports torch or mujoco:
 signals are written once, for numpy arrays and torch tensors alike, so the same text is
@@ -16,13 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hardware.robots import ROBOTS
-from hardware.robots.kinematics import Kinematics
 from robo.core.errors import RoboError, TaskError
 
 if TYPE_CHECKING:
-    import mujoco
-
     from tasks.stl import Formula
 
 Array = Any  # numpy.ndarray or torch.Tensor
@@ -68,37 +64,15 @@ class Stage:
     condition: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Camera:
-    """A pinhole camera.
-
-    Attributes:
-        name: Name, unique within the task.
-        position, target: Where it is and what it looks at [m]; in the world, or in the frame of `body`.
-        fovy_deg: Vertical field of view.
-        body: Body it is mounted on; None for the world.
-    """
-
-    name: str
-    position: tuple[float, float, float]
-    target: tuple[float, float, float]
-    fovy_deg: float = 45.0
-    body: str | None = None
-
-
 class Task(ABC):
-    """One task. Subclasses set the class attributes and write the methods below.
+    """What is wanted, of whatever moves: signals, a specification over them, when an episode has succeeded.
 
-    Three kinds of mappings of float64 arrays go through it:
-    the *instance* (drawn at reset, constant for an episode, holds ``joint_pos`` (J,), the start),
-    the *world* (what moves by itself) and the *state* (``joint_pos`` (..., J), ``joint_vel`` (..., J),
-    ``points`` (..., P, 3) of `hardware.robots.kinematics.Kinematics.points`, optionally ``slack_rad`` (..., J),
-    by which each joint may be off: signals are then lower bounds; plus what `occupied` returns).
+    Subclasses are `tasks.arm.ArmTask` (an arm in a scene) and `tasks.system.SystemTask` (any system with known
+    dynamics); a task file holds one subclass of one of these.
     """
 
     name: ClassVar[str]
     instruction: ClassVar[str]
-    robot_name: ClassVar[str]
     ctrl_dt_s: ClassVar[float]
     horizon_s: ClassVar[float]
     signals: ClassVar[Mapping[str, Signal]]
@@ -107,9 +81,8 @@ class Task(ABC):
     safety: ClassVar[str]
     """State formula that must hold at every moment; the part the certificate guarantees."""
     stages: ClassVar[tuple[Stage, ...]]
-    cameras: ClassVar[tuple[Camera, ...]]
-    observation: ClassVar[Mapping[str, tuple[int, ...]]]
-    """Observation keys → shapes, besides ``joint_pos``, ``joint_vel``, ``time_s``."""
+    policy: ClassVar[str]
+    """Kind of policy that is trained when none is named."""
 
     # ---- the specification -------------------------------------------------
 
@@ -143,61 +116,11 @@ class Task(ABC):
         """Control steps of an episode; a full trace has ``steps + 1`` samples."""
         return round(self.horizon_s / self.ctrl_dt_s)
 
-    @cached_property
-    def robot(self):
-        """The arm."""
-        return ROBOTS.make(self.robot_name)
-
-    @cached_property
-    def kinematics(self) -> Kinematics:
-        """numpy kinematics of the arm."""
-        return Kinematics(self.robot)
-
-    # ---- the scene ---------------------------------------------------------
-
-    @abstractmethod
-    def build(self, scene: mujoco.MjSpec) -> None:
-        """Add the task's bodies to a scene that has arm, floor and light; what moves or varies is a mocap body."""
-
-    @abstractmethod
-    def poses(self, instance: Arrays, world: Arrays) -> dict[str, np.ndarray]:
-        """Positions (3,) [m] of the mocap bodies of `build`, by body name."""
-
-    # ---- instances and what moves by itself ----------------------------------
+    # ---- episodes ------------------------------------------------------------
 
     @abstractmethod
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw an instance. It must be satisfiable; the task file says why it is."""
-
-    @abstractmethod
-    def start_world(self, instance: Arrays, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """State of what moves by itself at the start of an episode."""
-
-    @abstractmethod
-    def advance(self, instance: Arrays, world: Arrays, dt_s: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """What moves by itself, `dt_s` later; stays within the motion bounds the task states."""
-
-    @abstractmethod
-    def observe(self, instance: Arrays, world: Arrays, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """The keys of `observation`, with measurement errors within the signals' error bounds."""
-
-    # ---- signals -------------------------------------------------------------
-
-    @abstractmethod
-    def occupied(self, instance: Arrays, world: Arrays) -> dict[str, np.ndarray]:
-        """The part of the state that `measure` needs of the world as it truly is."""
-
-    @abstractmethod
-    def forecast(self, obs: Arrays, tau_s: Array) -> dict[str, Array]:
-        """The same part, `tau_s` (T,) after an observation, at its worst under the stated motion bounds.
-
-        Observations are batched (B, ...) or single; results are (B, T, ...) or (T, ...).
-        ``tau_s = inf`` gives everything that can ever be reached.
-        """
-
-    @abstractmethod
-    def measure(self, state: Arrays, instance: Arrays) -> dict[str, Array]:
-        """All signals of a state, (...) each; numpy or torch. Leading axes broadcast (instances get them as needed)."""
 
     @abstractmethod
     def success(self, trace: Arrays) -> bool:
@@ -213,14 +136,14 @@ class Task(ABC):
         """
         try:
             for part in (self.formula, self.safety_formula, self.mission_formula):
-                if part.horizon_s > self.horizon_s + 1e-9:
+                if part.horizon(self.ctrl_dt_s) > self.horizon_s + 1e-9:
                     raise TaskError(
-                        f"task {self.name}: the specification looks {part.horizon_s:g} s ahead, "
+                        f"task {self.name}: the specification looks {part.horizon(self.ctrl_dt_s):g} s ahead, "
                         f"the episode lasts {self.horizon_s:g} s; raise horizon_s or shorten the windows"
                     )
             states = {"safety": self.safety} | {f"stage {s.name}": s.condition for s in self.stages}
             for where, text in states.items():
-                if self._parse(text).horizon_s != 0.0:
+                if self._parse(text).horizon(self.ctrl_dt_s) != 0.0:
                     raise TaskError(
                         f"task {self.name}: {where} must speak of one moment only, without temporal operators: {text}"
                     )

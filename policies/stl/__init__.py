@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from policies.learner import Learner, PolicyKind
 from policies.policy import Policy
 from policies.stl.config import StlConfig
-from tasks.task import Task
+from tasks.arm import ArmTask
 
 if TYPE_CHECKING:
     import torch
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 __all__ = ["StlConfig", "stl_kind"]
 
 
-def _learner(task: Task, config: StlConfig, seed: int, device: str) -> Learner:
+def _learner(task: ArmTask, config: StlConfig, seed: int, device: str) -> Learner:
     from policies.stl.learner import StlLearner  # lazily: torch
 
     return StlLearner(task, config, seed, device)
 
 
-def _load(task: Task, config: StlConfig, weights: Mapping[str, torch.Tensor], device: str) -> Policy:
+def _load(task: ArmTask, config: StlConfig, weights: Mapping[str, torch.Tensor], device: str) -> Policy:
     from policies.stl.planner import load  # lazily: torch
 
     return load(task, config, weights, device)

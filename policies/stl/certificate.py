@@ -16,8 +16,8 @@ import numpy as np
 
 from robo.core.errors import ConfigError
 from robo.core.protocols import Obs, hermite
+from tasks.arm import ArmTask
 from tasks.dynamics.arm import ArmMotion
-from tasks.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Verdict:
 class Certificate:
     """Checks plans of one task on one arm."""
 
-    def __init__(self, task: Task, motion: ArmMotion, config: CertificateConfig) -> None:
+    def __init__(self, task: ArmTask, motion: ArmMotion, config: CertificateConfig) -> None:
         self.task, self.motion, self.config = task, motion, config
         self.kinematics = task.kinematics
         self.bounds = {name: signal.error_bound for name, signal in task.signals.items()}

@@ -15,7 +15,7 @@ from policies.policy import Policy, PolicyInfo
 from policies.stl.config import PlanConfig
 from policies.stl.model import PlanModel
 from robo.core.protocols import ActionChunk, Obs
-from tasks.task import Task
+from tasks.arm import ArmTask
 
 
 class GradientPolicy(Policy):
@@ -30,7 +30,7 @@ class GradientPolicy(Policy):
     """
 
     def __init__(
-        self, task: Task, config: PlanConfig, starts: int = 8, iterations: int = 300, learning_rate: float = 0.05
+        self, task: ArmTask, config: PlanConfig, starts: int = 8, iterations: int = 300, learning_rate: float = 0.05
     ) -> None:
         self.task, self.config = task, config
         self.starts, self.iterations, self.learning_rate = starts, iterations, learning_rate

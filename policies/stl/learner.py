@@ -20,13 +20,13 @@ from policies.stl.config import StlConfig
 from policies.stl.model import PlanModel
 from policies.stl.network import PlanNetwork
 from robo.core.errors import NonFiniteError, RunError
-from tasks.task import Task
+from tasks.arm import ArmTask
 
 
 class StlLearner(Learner):
     """Trains a `PlanNetwork`; see `policies.learner.Learner`."""
 
-    def __init__(self, task: Task, config: StlConfig, seed: int, device: str) -> None:
+    def __init__(self, task: ArmTask, config: StlConfig, seed: int, device: str) -> None:
         self.task, self.config, self.device = task, config.train, device
         self.model = PlanModel(task, config.plan.reserve, device)
         torch.manual_seed(seed)

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 
 from hardware.robots.kinematics_torch import TorchKinematics
+from tasks.arm import ArmTask
 from tasks.dynamics.arm import ArmMotion
 from tasks.stl import Formula, parse
-from tasks.task import Task
 
 Tensor = torch.Tensor
 Trace = dict[str, Tensor]
@@ -26,7 +26,7 @@ class PlanModel:
         device: Where tensors live.
     """
 
-    def __init__(self, task: Task, reserve: float, device: str = "cpu") -> None:
+    def __init__(self, task: ArmTask, reserve: float, device: str = "cpu") -> None:
         self.task, self.device = task, torch.device(device)
         self.motion = ArmMotion(task.robot, task.ctrl_dt_s, task.steps)
         self.kinematics = TorchKinematics(task.robot)

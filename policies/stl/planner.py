@@ -16,7 +16,7 @@ from policies.stl.model import PlanModel, Trace
 from policies.stl.network import PlanNetwork
 from robo.core.errors import NonFiniteError, RunError
 from robo.core.protocols import ActionChunk, Controller, Obs
-from tasks.task import Task
+from tasks.arm import ArmTask
 
 Tensor = torch.Tensor
 STEP_FACTORS = (1.0, 0.5, 0.25, 1.5)
@@ -53,7 +53,7 @@ class StlPolicy(Policy):
     certified plan goes on; its end is at rest in the safe set.
     """
 
-    def __init__(self, task: Task, config: StlConfig, network: PlanNetwork, model: PlanModel) -> None:
+    def __init__(self, task: ArmTask, config: StlConfig, network: PlanNetwork, model: PlanModel) -> None:
         self.task, self.config, self.network, self.model = task, config, network, model
         self.certificate = Certificate(task, model.motion, config.certificate)
         self.info = PolicyInfo.of(task)
@@ -248,7 +248,7 @@ class StlPolicy(Policy):
         return info
 
 
-def load(task: Task, config: StlConfig, weights: Mapping[str, torch.Tensor], device: str) -> StlPolicy:
+def load(task: ArmTask, config: StlConfig, weights: Mapping[str, torch.Tensor], device: str) -> StlPolicy:
     """A policy from a network's weights; see `policies.learner.PolicyKind`.
 
     Raises:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from policies.policy import Policy
+from policies.learner import AnyPolicy
 from policies.stl.config import PlanConfig
 from robo.bench import Rate, Report
 from robo.evaluate.evaluation import evaluate
 from robo.train.run import Run
+from tasks.arm import arm_task
 from tasks.task import Task
 
 VARIANTS: tuple[tuple[str, dict[str, bool], float], ...] = (
@@ -76,13 +77,13 @@ def reach_avoid_bench(
     )
 
 
-def _load(run: str, changes: dict[str, bool]) -> tuple[Task, Policy]:
+def _load(run: str, changes: dict[str, bool]) -> tuple[Task, AnyPolicy]:
     opened = Run.open(run)
     settings = opened.config.settings
     return opened.task(), opened.policy(settings=replace(settings, plan=replace(settings.plan, **changes)))
 
 
-def _load_gradient(run: str) -> tuple[Task, Policy]:
+def _load_gradient(run: str) -> tuple[Task, AnyPolicy]:
     from policies.stl.gradient import GradientPolicy  # lazily: torch
 
-    return Run.open(run).task(), GradientPolicy(Run.open(run).task(), PlanConfig())
+    return Run.open(run).task(), GradientPolicy(arm_task(Run.open(run).task()), PlanConfig())

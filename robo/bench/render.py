@@ -68,9 +68,10 @@ def _measure(size: int, seconds: float) -> dict[str, Any]:
     """One row: both sides at one size, for some time [s]."""
     from sim.env import make
     from sim.render import backend
+    from tasks.arm import arm_task
     from tasks.registry import load_task
 
-    task = load_task(TASK)
+    task = arm_task(load_task(TASK))
     views = tuple(camera.name for camera in task.cameras)
     with make(task, cameras=views, size=size) as env:
         bare = _Bare(env, size)

@@ -10,6 +10,7 @@ from robo.core.errors import ConfigError
 from robo.runtime.deploy import DeployConfig, deploy
 from robo.runtime.protocol import Factory
 from robo.train.run import Run
+from tasks.arm import arm_task
 
 TARGET_MS = 2.0
 """Lateness that 99 % of the ticks must keep."""
@@ -29,17 +30,18 @@ def runtime_bench(run: str = "runs/reach_avoid/last", seconds: float = 60.0, see
     if not seconds > 0:
         raise ConfigError(f"seconds must be above 0, not {seconds}")
     opened = Run.open(run)
+    task = arm_task(opened.task())
     rows, notes, seeds = [], [], set()
     for name, fifo in (("SCHED_FIFO", True), ("ordinary scheduling", False)):
         config = DeployConfig(
-            robot=f"sim://{opened.task().robot_name}?fifo={int(fifo)}",
+            robot=f"sim://{task.robot_name}?fifo={int(fifo)}",
             task=Factory(call="tasks.registry:load_task", arguments={"name_or_path": opened.config.task}),
             policy=Factory(call="robo.runtime.inference:run_policy", arguments={"run": str(opened.path)}),
             seconds=seconds,
             seed=seed,
             fifo=fifo,
         )
-        summary = deploy(opened.task(), config, None)
+        summary = deploy(task, config, None)
         if fifo and not summary["fifo"]:
             name = "SCHED_FIFO (not permitted here)"
         rows.append({"scheduling": name} | _row(summary))

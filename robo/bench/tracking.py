@@ -6,6 +6,7 @@ import numpy as np
 
 from robo.bench import Report
 from sim.env import EnvOptions, make
+from tasks.arm import arm_task
 from tasks.dynamics.arm import ArmMotion
 from tasks.registry import load_task
 
@@ -27,7 +28,7 @@ def tracking_bench(task: str = "reach_avoid", episodes: int = 100, seed: int = 0
         seed: First seed.
         mismatch: Relative bound of the errors of masses, servo gains and (of the rated) payload.
     """
-    loaded = load_task(task)
+    loaded = arm_task(load_task(task))
     env = make(loaded, options=EnvOptions.mismatch(mismatch))
     robot = loaded.robot
     motion = ArmMotion(robot, loaded.ctrl_dt_s, loaded.steps)

@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from robo.runtime.log import next_folder
     from robo.runtime.protocol import Factory
     from robo.train.run import Run
+    from tasks.arm import arm_task
 
     run = Run.open(args.run)
     if args.json:  # known before the arm moves, not after
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         dry_run=args.dry_run,
     )
     folder = None if args.dry_run else next_folder(run.path / "deploy")
-    summary = deploy(run.task(), config, folder, on_event=print)
+    summary = deploy(arm_task(run.task()), config, folder, on_event=print)
     if args.json:
         write_json(Path(args.json), summary)
     Console().print(_table(summary))

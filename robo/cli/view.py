@@ -97,18 +97,17 @@ def find_rollout(run: Run, seed: int | None) -> Rollout:
         return Rollout.load(fresh[-1])
 
     from robo.evaluate.evaluation import one_thread
-    from robo.evaluate.rollout import roll_out
-    from sim.env import make
+    from robo.evaluate.worlds import open_world
 
     seed = seed or 0
     print(f"recording a rollout of seed {seed} ...", flush=True)
     policy = run.policy()
-    env = make(run.task())
+    world = open_world(run.task())
     try:
         with one_thread():
-            rollout = roll_out(env, policy, seed, name=run.config.policy)
+            rollout = world.roll_out(policy, seed, run.config.policy)
     finally:
-        env.close()
+        world.close()
     rollout.save(folder / f"rollout-{seed}.npz")
     return rollout
 

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from policies.policy import Policy
+from policies.learner import AnyPolicy
 from robo.core.errors import RoboError
 from robo.data.rollout import Rollout
 from robo.evaluate.metrics import wilson
-from robo.evaluate.rollout import roll_out
+from robo.evaluate.worlds import open_world
 from tasks.task import Task
 
-Load = Callable[[], tuple[Task, Policy]]
+Load = Callable[[], tuple[Task, AnyPolicy]]
 """Makes task and policy; a module-level function or a `functools.partial` of one: worker processes call it."""
 
 
@@ -220,20 +220,18 @@ def _rollouts(load: Load, seeds: Sequence[int], workers: int, mismatch: float, n
 
 
 class _Runner:
-    """Task, policy and environment of one process."""
+    """Policy and world of one process."""
 
     def __init__(self, load: Load, mismatch: float, name: str) -> None:
-        from sim.env import EnvOptions, make
-
         task, self.policy = load()
         self.name = name
-        self.env = make(task, options=EnvOptions.mismatch(mismatch))
+        self.world = open_world(task, mismatch)
 
     def __call__(self, seed: int) -> Rollout:
-        return roll_out(self.env, self.policy, seed, name=self.name)
+        return self.world.roll_out(self.policy, seed, self.name)
 
     def close(self) -> None:
-        self.env.close()
+        self.world.close()
 
 
 _runner: _Runner | None = None

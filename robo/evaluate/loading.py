@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from policies.policy import Policy
+from policies.learner import AnyPolicy
 from robo.train.run import Run
 from tasks.task import Task
 
 
-def load_run(path: str | Path) -> tuple[Task, Policy]:
+def load_run(path: str | Path) -> tuple[Task, AnyPolicy]:
     """Task and trained policy of a run folder, on the CPU.
 
     Raises:

@@ -1,4 +1,4 @@
-"""One episode of a policy in an environment, kept as a `Rollout`."""
+"""One episode of a policy in an environment, kept as a `ArmRollout`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from policies.policy import Policy
 from robo.core.errors import ConfigError
 from robo.core.protocols import ActionChunk, Obs
-from robo.data.rollout import CONTROLLERS, Rollout
+from robo.data.rollout import CONTROLLERS, ArmRollout
+from tasks.arm import ArmTask
 from tasks.task import Task
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ FIRST_SEED = 1_000_000
 """Evaluation seed s is the environment's seed 1,000,000 + s: training never uses seeds that high, so all are unseen."""
 
 
-def check_fits(task: Task, policy: Policy) -> None:
+def check_fits(task: ArmTask, policy: Policy) -> None:
     """Refuse a policy that was trained for another task, robot, rate or observation.
 
     Raises:
@@ -41,7 +42,7 @@ def check_fits(task: Task, policy: Policy) -> None:
             )
 
 
-def roll_out(env: TaskEnv, policy: Policy, seed: int, *, name: str = "policy") -> Rollout:
+def roll_out(env: TaskEnv, policy: Policy, seed: int, *, name: str = "policy") -> ArmRollout:
     """Run one episode and score it on the executed trace.
 
     Args:
@@ -71,11 +72,11 @@ def roll_out(env: TaskEnv, policy: Policy, seed: int, *, name: str = "policy") -
         chunks.append(chunk)
         plan_ms.append(float(chunk.info.get("plan_ms", elapsed_ms)))
         done = terminated or truncated
-    observation = _stack([o for o, _ in samples])
-    signals = _stack([i["signals"] for _, i in samples])
+    observation = stack([o for o, _ in samples])
+    signals = stack([i["signals"] for _, i in samples])
     dt, at_rest = task.ctrl_dt_s, np.zeros_like(instance["joint_pos"])
-    low, high = _online(task, signals)
-    return Rollout(
+    low, high = online(task, signals)
+    return ArmRollout(
         task=task.name,
         policy=name,
         seed=seed,
@@ -88,15 +89,15 @@ def roll_out(env: TaskEnv, policy: Policy, seed: int, *, name: str = "policy") -
         ee_pos=task.kinematics.ee_pos(observation["joint_pos"]),
         observation=observation,
         instance=instance,
-        world=_stack([i["world"] for _, i in samples]),
-        bodies=_stack([i["bodies"] for _, i in samples]),
+        world=stack([i["world"] for _, i in samples]),
+        bodies=stack([i["bodies"] for _, i in samples]),
         signals=signals,
-        predicates=_stack([i["predicates"] for _, i in samples]),
+        predicates=stack([i["predicates"] for _, i in samples]),
         parts={str(part): float(part.rho(signals, dt)[0]) for part in task.formula.conjuncts},
         rho=float(task.formula.rho(signals, dt)[0]),
         rho_low=low,
         rho_high=high,
-        plan_ee=_pad([_plan_ee(task, c) for c in chunks]),
+        plan_ee=pad([_plan_ee(task, c) for c in chunks]),
         plan_rho=np.array([float(c.info.get("plan_rho", np.nan)) for c in chunks]),
         plan_ms=np.array(plan_ms),
         violations=describe(info["violations"]),
@@ -119,12 +120,12 @@ def _controller(chunk: ActionChunk) -> int:
     return CONTROLLERS.index("backup" if chunk.tail == 0 else chunk.controller)
 
 
-def _plan_ee(task: Task, chunk: ActionChunk) -> np.ndarray:
+def _plan_ee(task: ArmTask, chunk: ActionChunk) -> np.ndarray:
     """Tool path (p, 3) of the plan behind a chunk: of all it planned if it says so, else of the chunk itself."""
     return task.kinematics.ee_pos(np.asarray(chunk.info.get("plan_joint_pos", chunk.joint_pos), float))
 
 
-def _online(task: Task, signals: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def online(task: Task, signals: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Interval of the final robustness as known after each sample, (N + 1,) each."""
     import torch
 
@@ -135,13 +136,14 @@ def _online(task: Task, signals: Mapping[str, np.ndarray]) -> tuple[np.ndarray, 
     return low.numpy(), high.numpy()
 
 
-def _stack(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+def stack(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Mappings of one sample each as one mapping of arrays, time first."""
     return {name: np.stack([np.asarray(row[name]) for row in rows]) for name in rows[0]}
 
 
-def _pad(plans: Sequence[np.ndarray]) -> np.ndarray:
-    """Paths (p, 3) of different lengths → (N, P, 3), shorter ones filled with NaN."""
-    padded = np.full((len(plans), max(map(len, plans)), 3), np.nan)
+def pad(plans: Sequence[np.ndarray]) -> np.ndarray:
+    """Paths (p, n) of different lengths → (N, P, n), shorter ones filled with NaN."""
+    padded = np.full((len(plans), max(map(len, plans)), plans[0].shape[1]), np.nan)
     for row, plan in zip(padded, plans, strict=True):
         row[: len(plan)] = plan
     return padded

@@ -34,7 +34,7 @@ from robo.runtime.protocol import (
     unpack_chunk,
 )
 from robo.runtime.supervisor import Supervisor, SupervisorConfig, Watch, check_sources
-from tasks.task import Task
+from tasks.arm import ArmTask
 
 PRIORITY = 60
 """``SCHED_FIFO`` priority: above the simulated plant, below the kernel's own threads."""
@@ -82,7 +82,7 @@ class Inference:
         seed: Seed of the warm-up.
     """
 
-    def __init__(self, task: Task, config: dict[str, Any], obs: dict[str, np.ndarray], seed: int) -> None:
+    def __init__(self, task: ArmTask, config: dict[str, Any], obs: dict[str, np.ndarray], seed: int) -> None:
         self.questions = Slot(question_layout(task))
         self.chunks = Slot(chunk_layout(task.robot.dof))
         self.bell = Bell()
@@ -158,7 +158,7 @@ class Control:
 
     def __init__(self, config: dict[str, Any], parent: Parent) -> None:
         self.config, self.parent = config, parent
-        self.task: Task = Factory(**config["task"]).make()
+        self.task: ArmTask = Factory(**config["task"]).make()
         scene = PlantScene.from_json(config["scene"]) if config["scene"] else None
         self.driver: Driver = open_driver(config["robot"], scene, robot=self.task.robot_name)
         info = self.driver.info

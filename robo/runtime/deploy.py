@@ -27,7 +27,7 @@ from robo.core.ipc import Child, Ring
 from robo.runtime.log import SUMMARY, Recorder
 from robo.runtime.protocol import CONTROLLERS, Factory, tick_layout
 from robo.runtime.supervisor import SupervisorConfig, check_sources
-from tasks.task import Task
+from tasks.arm import ArmTask
 
 WORLD_DT_S = 0.01
 """Distance of samples of what moves by itself."""
@@ -72,7 +72,7 @@ class Drawn:
     """An episode that was drawn beforehand.
 
     Attributes:
-        instance: See `tasks.task.Task`.
+        instance: See `tasks.arm.ArmTask`.
         worlds: States of what moves by itself, every `WORLD_DT_S` from the start on.
     """
 
@@ -80,7 +80,7 @@ class Drawn:
     worlds: list[Mapping[str, np.ndarray]]
 
 
-def draw(task: Task, seed: int) -> tuple[Drawn, Episode]:
+def draw(task: ArmTask, seed: int) -> tuple[Drawn, Episode]:
     """An episode of a task and the same as data for the simulated plant."""
     draw_rng, move, see = (np.random.default_rng([seed, i]) for i in range(3))
     instance = task.sample(draw_rng)
@@ -101,7 +101,7 @@ def _stack(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def judge(task: Task, drawn: Drawn, ticks: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def judge(task: ArmTask, drawn: Drawn, ticks: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Score an executed episode by the truth of the simulated world.
 
     Args:
@@ -135,7 +135,7 @@ def judge(task: Task, drawn: Drawn, ticks: Mapping[str, np.ndarray]) -> dict[str
 
 
 def deploy(
-    task: Task, config: DeployConfig, folder: Path | None, on_event: Callable[[str], None] = lambda text: None
+    task: ArmTask, config: DeployConfig, folder: Path | None, on_event: Callable[[str], None] = lambda text: None
 ) -> dict[str, Any]:
     """Run a policy on an arm, and log every tick.
 
@@ -247,7 +247,7 @@ def _percentile(values: np.ndarray, q: float) -> float | None:
     return float(np.percentile(values, q)) if len(values) else None
 
 
-def _scene_xml(task: Task) -> str:
+def _scene_xml(task: ArmTask) -> str:
     from sim.scene import compose
 
     spec = compose(task)
@@ -260,7 +260,9 @@ def _pair(drawn: Any, said: list[dict[str, Any]]) -> Iterator[tuple[Drawn | None
         yield (drawn[answer["episode"]] if drawn else None), answer
 
 
-def _episode(task: Task, drawn: Drawn | None, ticks: Mapping[str, np.ndarray], said: dict[str, Any]) -> dict[str, Any]:
+def _episode(
+    task: ArmTask, drawn: Drawn | None, ticks: Mapping[str, np.ndarray], said: dict[str, Any]
+) -> dict[str, Any]:
     """What is known of an episode: the monitor's bounds, and the truth where there is one."""
     if drawn is None or not said["whole"]:
         return said

@@ -19,20 +19,28 @@ from robo.runtime.protocol import Factory, chunk_layout, obs_of, observation_key
 
 if TYPE_CHECKING:
     from policies.policy import Policy, PolicyInfo
-    from tasks.task import Task
+    from tasks.arm import ArmTask
 
 WARM_UP = 3
 """Calls before the arm moves: the first ones load, compile and cache."""
 
 
 def run_policy(run: str) -> Policy:
-    """The trained policy of a run folder."""
+    """The trained policy of a run folder.
+
+    Raises:
+        RobotError: It moves no arm.
+    """
+    from policies.policy import Policy
     from robo.train.run import Run
 
-    return Run.open(run).policy()
+    policy = Run.open(run).policy()
+    if not isinstance(policy, Policy):
+        raise RobotError(f"run {run} holds a {type(policy).__name__}, which moves no arm")
+    return policy
 
 
-def check_policy(info: PolicyInfo, task: Task) -> None:
+def check_policy(info: PolicyInfo, task: ArmTask) -> None:
     """Refuse a policy that was trained for something else.
 
     Raises:
@@ -58,7 +66,7 @@ def _run(config: dict[str, Any], parent: Parent) -> None:
     """Body of the process: load, warm up, then answer questions."""
     if config["ahead"]:
         go_ahead_of_others()
-    task: Task = Factory(**config["task"]).make()
+    task: ArmTask = Factory(**config["task"]).make()
     policy: Policy = Factory(**config["policy"]).make()
     check_policy(policy.info, task)
     questions = Slot(question_layout(task), config["fds"]["questions"])

@@ -12,7 +12,7 @@ import numpy as np
 from robo.core.errors import ConfigError
 from robo.core.ipc import Layout
 from robo.core.protocols import ActionChunk, Obs
-from tasks.task import Task
+from tasks.arm import ArmTask
 
 CONTROLLERS = ("policy", "refinement", "backup", "hold", "stop")
 """Who made the reference of a tick, as numbered in logs: the last two are the runtime's own."""
@@ -51,13 +51,13 @@ class Factory:
         return asdict(self)
 
 
-def observation_keys(task: Task) -> dict[str, tuple[int, ...]]:
+def observation_keys(task: ArmTask) -> dict[str, tuple[int, ...]]:
     """Names and shapes of everything a policy of a task observes."""
     joints = (task.robot.dof,)
     return {"joint_pos": joints, "joint_vel": joints, "time_s": (1,), **task.observation}
 
 
-def question_layout(task: Task) -> Layout:
+def question_layout(task: ArmTask) -> Layout:
     """Control → inference: an observation, and what to do with it.
 
     ``generation`` counts starts: when it changes the policy is reset with this observation and ``seed``.
@@ -123,7 +123,7 @@ def unpack_chunk(record: np.void) -> ActionChunk:
     )
 
 
-def tick_layout(task: Task) -> Layout:
+def tick_layout(task: ArmTask) -> Layout:
     """One row of the log: one tick of the control loop. NaN where something does not apply.
 
     Times ``due_s``, ``state_s`` are on the monotonic clock; ``time_s`` is that of the episode.

@@ -16,8 +16,8 @@ from hardware.driver import DriverInfo, JointState
 from hardware.robots import JointLimits
 from robo.core.errors import ConfigError, RobotError
 from robo.core.protocols import ActionChunk, Obs
+from tasks.arm import ArmTask
 from tasks.dynamics.arm import ArmMotion
-from tasks.task import Task
 
 STOP_S = 1.5
 """A certified way to rest that takes longer is not waited for when somebody wants the arm to stop [s]."""
@@ -128,13 +128,13 @@ class Shield:
 class Watch:
     """Measured signals, the state's safety, and the online monitor of the whole specification.
 
-    Signals are computed from measured values at their worst (`Task.forecast` at once), less their error bounds.
+    Signals are computed from measured values at their worst (`ArmTask.forecast` at once), less their error bounds.
 
     Args:
         task: The task.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: ArmTask) -> None:
         self.task = task
         self.start()
 
@@ -165,7 +165,7 @@ class Supervisor:
         config: Thresholds.
     """
 
-    def __init__(self, task: Task, info: DriverInfo, config: SupervisorConfig) -> None:
+    def __init__(self, task: ArmTask, info: DriverInfo, config: SupervisorConfig) -> None:
         self.task, self.config = task, config
         self.joints, self.carry_s = info.joints, info.carry_s
         self.shield = Shield(info.limits, 1.0 / info.rate_hz)
@@ -329,7 +329,7 @@ class Supervisor:
             raise RobotError(f"the arm {text}: {over}")
 
 
-def check_sources(task: Task, info: DriverInfo) -> None:
+def check_sources(task: ArmTask, info: DriverInfo) -> None:
     """Refuse a task whose specification needs what the robot does not offer.
 
     Raises:

@@ -12,8 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from policies.learner import Learner
-from policies.policy import Policy
+from policies.learner import AnyPolicy, Learner
 from robo.core.errors import RoboError, RunError, nearest
 from robo.core.files import (
     FULL,
@@ -169,7 +168,7 @@ class Run:
         """
         return self._task
 
-    def policy(self, device: str = "cpu", settings: Any = None) -> Policy:
+    def policy(self, device: str = "cpu", settings: Any = None) -> AnyPolicy:
         """The trained policy, with the weights of the latest checkpoint.
 
         Args:

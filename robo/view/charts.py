@@ -44,7 +44,7 @@ def timeline(task: Task, rollout: Rollout, size: tuple[int, int], *, units: Sequ
     """
     groups = predicates_by_unit(task, rollout)
     shown = {u: groups[u] for u in (groups if units is None else units)}
-    figure = _figure(size)
+    figure = blank(size)
     grid = figure.add_gridspec(len(shown) + 1, 1, height_ratios=[*[4.0] * len(shown), 0.55], hspace=0.12)
     times = rollout.time_s
     for row, (unit_name, predicates) in enumerate(shown.items()):
@@ -87,7 +87,7 @@ def spans(rollout: Rollout) -> list[tuple[float, float, str]]:
 
 def robustness(rollout: Rollout, size: tuple[int, int]) -> Figure:
     """What the robustness of the whole specification can still become, and what each plan predicted."""
-    figure = _figure(size)
+    figure = blank(size)
     axes = figure.add_subplot()
     times = rollout.time_s
     high, low = (np.where(np.isfinite(x), x, np.nan) for x in (rollout.rho_high, rollout.rho_low))
@@ -107,7 +107,7 @@ def training(metrics: Sequence[Mapping[str, float]], size: tuple[int, int]) -> F
     """Curves of a training: one small panel per metric over the steps."""
     names = [name for name in metrics[-1] if name != "step" and isinstance(metrics[-1][name], int | float)][:6]
     columns = min(len(names), 3)
-    figure = _figure(size)
+    figure = blank(size)
     for i, name in enumerate(names):
         axes = figure.add_subplot(-(-len(names) // columns), columns, i + 1)
         points = [(row["step"], row[name]) for row in metrics if name in row]
@@ -135,7 +135,8 @@ def svg(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
-def _figure(size: tuple[int, int]) -> Figure:
+def blank(size: tuple[int, int]) -> Figure:
+    """An empty figure of a width and height [px]."""
     figure = Figure(figsize=(size[0] / DPI, size[1] / DPI), dpi=DPI, facecolor="white", layout="constrained")
     return figure
 

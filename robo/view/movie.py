@@ -7,15 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from robo.core.errors import RunError
 from robo.core.files import make_parent, write_bytes
-from robo.data.rollout import CONTROLLERS, Rollout
+from robo.data.rollout import Rollout
 from robo.view import charts
-from robo.view.playback import FILM, Playback
-from robo.view.style import BAD_RGB, CONTROLLER_RGB, GOOD_RGB, INK_RGB, PLAN_RGB
-from sim.render import Renderer
+from robo.view.style import INK_RGB
+from robo.view.views import open_view
 from tasks.task import Task
 
 FPS = 20
@@ -25,8 +24,6 @@ VIEW = (720, 540)
 """Width and height of the scene [px]."""
 STRIP_HEIGHT = 200
 """Height of the strip of robustness below it [px]."""
-SMOOTH = 2
-"""Lines are drawn this many times larger and scaled down."""
 
 
 def film(task: Task, rollout: Rollout, path: Path) -> Path:
@@ -60,15 +57,13 @@ def frame_count(rollout: Rollout) -> int:
 
 def frames(task: Task, rollout: Rollout) -> Iterator[np.ndarray]:
     """Pictures (H, W, 3) uint8 of the video, `FPS` a second."""
-    playback = Playback(task, rollout)
     strip = _Strip(task, rollout, (VIEW[0], STRIP_HEIGHT))
     moving = frame_count(rollout) - round(STILL_S * FPS)
     picture = np.zeros(0)
-    with Renderer(playback.model, (VIEW[1], VIEW[0]), pretty=True) as renderer:
+    with open_view(task, rollout, VIEW) as view:
         for i in range(moving):
             time_s = i / FPS
-            view = _view(playback, renderer, time_s)
-            picture = np.concatenate([view, strip.at(time_s)])
+            picture = np.concatenate([view.picture(time_s), strip.at(time_s)])
             yield picture
     for _ in range(frame_count(rollout) - moving):
         yield picture
@@ -83,11 +78,10 @@ def poster(task: Task, rollout: Rollout, path: Path, *, columns: int = 3, rows: 
     path = Path(path)
     if path.suffix != ".png":
         raise RunError(f"a picture ends in .png, not {path.name!r}; try --png {path.stem}.png")
-    playback = Playback(task, rollout)
     width, height = 480, 360
     times = np.linspace(0.0, rollout.time_s[-1], columns * rows)
-    with Renderer(playback.model, (height, width), pretty=True) as renderer:
-        views = [_view(playback, renderer, t, caption=f"{t:.1f} s") for t in times]
+    with open_view(task, rollout, (width, height)) as view:
+        views = [view.picture(t, caption=f"{t:.1f} s") for t in times]
     grid = np.concatenate([np.concatenate(views[r * columns : (r + 1) * columns], 1) for r in range(rows)])
     strip = _Strip(task, rollout, (width * columns, 260)).picture
     make_parent(path)
@@ -121,64 +115,3 @@ class _Strip:
         x = round(self._x[0] + self._x[1] * time_s)
         picture[self._rows, max(x - 1, 0) : x + 1] = INK_RGB
         return picture
-
-
-def _view(playback: Playback, renderer: Renderer, time_s: float, caption: str | None = None) -> np.ndarray:
-    """The scene at a time with executed path, predicted plan and a caption, (H, W, 3) uint8."""
-    rollout, camera = playback.rollout, FILM
-    playback.pose(time_s)
-    picture = Image.fromarray(renderer.rgb(playback.data, camera))
-    width, height = picture.size
-    step = min(playback.sample(time_s)[0], rollout.steps - 1)
-    overlay = Image.new("RGBA", (width * SMOOTH, height * SMOOTH), (0, 0, 0, 0))
-    draw = ImageDraw.Draw(overlay)
-
-    def line(points: np.ndarray, colour: tuple[int, ...], thickness: float) -> None:
-        pixels = SMOOTH * playback.project(points, camera, (width, height))
-        pixels = pixels[np.isfinite(pixels).all(axis=1)]
-        if len(pixels) > 1:
-            draw.line([tuple(p) for p in pixels], fill=colour, width=round(SMOOTH * thickness), joint="curve")
-
-    if time_s < rollout.time_s[-1]:
-        line(rollout.plan_ee[step], (*PLAN_RGB, 170), 2.0)
-    tip = playback.data.site("tcp").xpos[None]
-    for first, last, who in charts.spans(rollout):
-        a, b = round(first / rollout.dt_s), round(min(last, time_s) / rollout.dt_s)
-        if first <= time_s:
-            way = rollout.ee_pos[a : min(b, step) + 1]
-            line(np.concatenate([way, tip]) if last > time_s else way, (*CONTROLLER_RGB[who], 230), 3.0)
-    _caption(draw, rollout, step, time_s, caption, width)
-    small = overlay.resize((width, height), Image.Resampling.BOX)
-    return np.asarray(Image.alpha_composite(picture.convert("RGBA"), small).convert("RGB"))
-
-
-def _caption(
-    draw: ImageDraw.ImageDraw, rollout: Rollout, step: int, time_s: float, text: str | None, width: int
-) -> None:
-    who = CONTROLLERS[rollout.controller[step]]
-    size = SMOOTH * 15
-    pad, y = SMOOTH * 12, SMOOTH * 10
-    if time_s >= rollout.time_s[-1]:
-        verdict = f"specification {'satisfied' if rollout.satisfied else 'not satisfied'}, rho {rollout.rho:+.3f}"
-        colour = GOOD_RGB if rollout.satisfied else BAD_RGB
-        draw.text((pad, y + SMOOTH * 22), verdict, font=_font(size), fill=(*colour, 255))
-    if text is not None:
-        draw.text((pad, y), text, font=_font(size), fill=(*INK_RGB, 255))
-        return
-    left = f"{rollout.task}   seed {rollout.seed}   {time_s:4.1f} s"
-    draw.text((pad, y), left, font=_font(size), fill=(*INK_RGB, 255))
-    chip = _font(SMOOTH * 14)
-    end = SMOOTH * width - pad
-    box = draw.textbbox((0, 0), who, font=chip)
-    draw.rounded_rectangle(
-        (end - (box[2] - box[0]) - 2 * pad, y - SMOOTH * 3, end, y + SMOOTH * 21),
-        radius=SMOOTH * 11,
-        fill=(*CONTROLLER_RGB[who], 235),
-    )
-    draw.text((end - pad, y + SMOOTH * 9), who, font=chip, fill=(255, 255, 255, 255), anchor="rm")
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    import matplotlib
-
-    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)

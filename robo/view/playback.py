@@ -9,9 +9,9 @@ import numpy as np
 
 from robo.core.errors import RunError
 from robo.core.protocols import hermite
-from robo.data.rollout import Rollout
+from robo.data.rollout import ArmRollout
 from sim.scene import FLOOR, Scene, compose, look_at
-from tasks.task import Camera, Task
+from tasks.arm import ArmTask, Camera
 
 SHADOW_SIZE, SAMPLES = 2048, 4
 """Shadow map [texels] and multisampling of pictures meant for people."""
@@ -20,7 +20,7 @@ FILM, FILM_DISTANCE, FILM_RISE_M = "film", 1.3, 0.12
 """Camera of pictures meant for people: like the task's first one that stands, but farther away and higher."""
 
 
-def check_fits(task: Task, rollout: Rollout) -> None:
+def check_fits(task: ArmTask, rollout: ArmRollout) -> None:
     """Refuse a rollout of another task or robot.
 
     Raises:
@@ -44,7 +44,7 @@ class Playback:
         model, data: MuJoCo model and state; `pose` moves the state, nothing else does.
     """
 
-    def __init__(self, task: Task, rollout: Rollout) -> None:
+    def __init__(self, task: ArmTask, rollout: ArmRollout) -> None:
         check_fits(task, rollout)
         self.task, self.rollout = task, rollout
         self.scene = Scene(task, _dressed(task))
@@ -86,7 +86,7 @@ class Playback:
         return k, max(phase - k, 0.0)
 
 
-def _dressed(task: Task) -> mujoco.MjSpec:
+def _dressed(task: ArmTask) -> mujoco.MjSpec:
     """The task's scene with a tiled floor and the camera `FILM`."""
     spec = compose(task)
     spec.visual.quality.shadowsize, spec.visual.quality.offsamples = SHADOW_SIZE, SAMPLES

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +13,24 @@ import numpy as np
 import rerun as rr
 import rerun.blueprint as rrb
 
-from robo.core.errors import RoboError, RunError
+from robo.core.errors import RoboError, RunError, TaskError
 from robo.core.files import make_parent, write_bytes
-from robo.data.rollout import CONTROLLERS, Rollout
+from robo.data.rollout import CONTROLLERS, ArmRollout, Rollout, SystemRollout
 from robo.view.charts import predicates_by_unit
 from robo.view.playback import Playback
 from robo.view.style import CONTROLLER_RGB, INK_RGB, PATH_RGB, PLAN_RGB, RHO_RGB, SERIES_RGB
+from robo.view.views import open_view
 from sim.render import Renderer
+from tasks.arm import ArmTask
+from tasks.system import SystemTask
 from tasks.task import Task
 
 TIMELINE = "time"
 APPLICATION = "robo"
 IMAGE_SIZE = (320, 240)
 """Width and height of camera pictures in a recording [px]."""
+SYSTEM_SIZE = (720, 540)
+"""Width and height of the pictures of a system [px]."""
 JPEG_QUALITY = 85
 SHADOW_SIZE = 512
 """Shadow map of camera pictures [texels]; small as they are, they need no finer one, nor smooth edges."""
@@ -48,15 +55,13 @@ def record(task: Task, rollout: Rollout, path: Path, *, pictures: bool = True) -
     path = Path(path)
     if path.suffix != ".rrd":
         raise RunError(f"a rerun recording ends in .rrd, not {path.name!r}; try --save {path.stem}.rrd")
-    playback = Playback(task, rollout)
     make_parent(path)
     stream = rr.RecordingStream(APPLICATION, recording_id=f"{rollout.task}-{rollout.policy}-{rollout.seed}")
     # Into memory first: rerun's own file sink only logs when a disk is full. Strict: our mistakes are errors.
     file, strict = stream.binary_stream(), rr.strict_mode()
     rr.set_strict_mode(True)
     try:
-        stream.send_blueprint(blueprint(task, rollout, pictures=pictures))
-        _log(stream, playback, pictures)
+        log(task, rollout, stream, pictures)
         content = file.read(flush=True)
     finally:
         rr.set_strict_mode(strict)
@@ -66,7 +71,56 @@ def record(task: Task, rollout: Rollout, path: Path, *, pictures: bool = True) -
     return path
 
 
-def blueprint(task: Task, rollout: Rollout, *, pictures: bool = True) -> rrb.Blueprint:
+@singledispatch
+def log(task: Task, rollout: Any, stream: rr.RecordingStream, pictures: bool) -> None:
+    """Log a rollout and the layout of its viewer; the class of the task decides how.
+
+    Raises:
+        TaskError: No recording for this kind of task.
+    """
+    raise TaskError(f"no recordings of task {task.name}, a {type(task).__name__}")
+
+
+@log.register
+def _log_arm(task: ArmTask, rollout: ArmRollout, stream: rr.RecordingStream, pictures: bool) -> None:
+    playback = Playback(task, rollout)
+    stream.send_blueprint(blueprint(task, rollout, pictures=pictures))
+    _log(stream, playback, pictures)
+
+
+@log.register
+def _log_system(task: SystemTask, rollout: SystemRollout, stream: rr.RecordingStream, pictures: bool) -> None:
+    with open_view(task, rollout, SYSTEM_SIZE) as view:
+        scene = rrb.Spatial2DView(origin="/scene", name=task.instruction)
+        control = rrb.StateTimelineView(origin="/control", name="who was in control")
+        rows = [
+            *_spec_views(task, rollout),
+            rrb.Tabs(
+                rrb.TimeSeriesView(origin="/control_input", name="controls"),
+                rrb.TimeSeriesView(origin="/state", name="state"),
+                rrb.TimeSeriesView(origin="/plan_ms", name="planning time [ms]"),
+                rrb.TextDocumentView(origin="/about", name="about"),
+                active_tab=0,
+            ),
+        ]
+        stream.send_blueprint(_layout(rrb.Vertical(scene, control, row_shares=[5, 1]), rows))
+        for k, time_s in enumerate(rollout.time_s):
+            stream.set_time(TIMELINE, duration=k * rollout.dt_s)
+            stream.log("scene", rr.EncodedImage(contents=_jpeg(view.picture(time_s)), media_type="image/jpeg"))
+        stream.reset_time()
+    line = _lines(stream, rollout)
+    _log_spec(line, task, rollout)
+    for group, names, values in (
+        ("control_input", task.control, rollout.control),
+        ("state", task.state, rollout.state),
+    ):
+        for j, (name, unit) in enumerate(names.items()):
+            line(f"{group}/{name}", values[:, j], f"{name} [{unit}]", SERIES_RGB[j % len(SERIES_RGB)])
+    _log_control(stream, rollout)
+    stream.log("about", rr.TextDocument(_about(task, rollout), media_type=rr.MediaType.MARKDOWN), static=True)
+
+
+def blueprint(task: ArmTask, rollout: ArmRollout, *, pictures: bool = True) -> rrb.Blueprint:
     """How the viewer lays a recording out: scene and controller left; pictures, robustness and joints right."""
     scene = rrb.Spatial3DView(
         origin="/world",
@@ -87,8 +141,24 @@ def blueprint(task: Task, rollout: Rollout, *, pictures: bool = True) -> rrb.Blu
             for c in task.cameras
         ]
         rows.append(rrb.Horizontal(*views))
-    legend, quiet = rrb.PlotLegend(rrb.Corner2D.RightTop), rrb.PlotLegend(visible=False)
+    quiet = rrb.PlotLegend(visible=False)
     rows += [
+        *_spec_views(task, rollout),
+        rrb.Tabs(
+            rrb.TimeSeriesView(origin="/joint_pos_rad", name="joints [rad]", plot_legend=quiet),
+            rrb.TimeSeriesView(origin="/joint_vel_rad_s", name="joint velocities [rad/s]", plot_legend=quiet),
+            rrb.TimeSeriesView(origin="/tracking_error_rad", name="tracking error [rad]", plot_legend=quiet),
+            rrb.TimeSeriesView(origin="/plan_ms", name="planning time [ms]", plot_legend=quiet),
+            rrb.TextDocumentView(origin="/about", name="about"),
+            active_tab=0,
+        ),
+    ]
+    return _layout(left, rows)
+
+
+def _spec_views(task: Task, rollout: Rollout) -> list[rrb.View | rrb.Container]:
+    legend = rrb.PlotLegend(rrb.Corner2D.RightTop)
+    return [
         rrb.TimeSeriesView(
             origin="/rho", name="robustness of the specification (satisfied above 0)", plot_legend=legend
         ),
@@ -101,15 +171,10 @@ def blueprint(task: Task, rollout: Rollout, *, pictures: bool = True) -> rrb.Blu
             ),
             active_tab=0,
         ),
-        rrb.Tabs(
-            rrb.TimeSeriesView(origin="/joint_pos_rad", name="joints [rad]", plot_legend=quiet),
-            rrb.TimeSeriesView(origin="/joint_vel_rad_s", name="joint velocities [rad/s]", plot_legend=quiet),
-            rrb.TimeSeriesView(origin="/tracking_error_rad", name="tracking error [rad]", plot_legend=quiet),
-            rrb.TimeSeriesView(origin="/plan_ms", name="planning time [ms]", plot_legend=quiet),
-            rrb.TextDocumentView(origin="/about", name="about"),
-            active_tab=0,
-        ),
     ]
+
+
+def _layout(left: rrb.Container, rows: list[rrb.View | rrb.Container]) -> rrb.Blueprint:
     return rrb.Blueprint(
         rrb.Horizontal(left, rrb.Vertical(*rows), column_shares=[5, 4]),
         rrb.TimePanel(timeline=TIMELINE, state="collapsed", play_state="paused"),
@@ -128,7 +193,7 @@ def _log(stream: rr.RecordingStream, playback: Playback, pictures: bool) -> None
     _log_shapes(stream, playback)
     _log_motion(stream, playback, times)
     _log_lines(stream, rollout)
-    _log_series(stream, playback.task, rollout, times)
+    _log_series(stream, playback.task, rollout)
     _log_control(stream, rollout)
     stream.log("about", rr.TextDocument(_about(playback.task, rollout), media_type=rr.MediaType.MARKDOWN), static=True)
     if pictures and playback.task.cameras:
@@ -247,7 +312,7 @@ def _log_motion(stream: rr.RecordingStream, playback: Playback, times: rr.TimeCo
         stream.send_columns(_path(model, body), indexes=[times], columns=columns)
 
 
-def _log_lines(stream: rr.RecordingStream, rollout: Rollout) -> None:
+def _log_lines(stream: rr.RecordingStream, rollout: ArmRollout) -> None:
     """Predicted path of each step, executed path so far in the colour of who made it, paths of what moved."""
     for name, way in rollout.bodies.items():
         if np.ptp(way, axis=0).max() > 1e-6:
@@ -300,20 +365,32 @@ def _jpeg(picture: np.ndarray) -> bytes:
 # ---- the numbers -----------------------------------------------------------------
 
 
-def _log_series(stream: rr.RecordingStream, task: Task, rollout: Rollout, times: rr.TimeColumn) -> None:
+def _lines(stream: rr.RecordingStream, rollout: Rollout) -> Callable[..., None]:
+    """A function that logs a series: path, values of every sample or step, name, colour, width."""
+
     def line(path: str, values: np.ndarray, name: str, colour: tuple[int, ...], width: float = 1.5) -> None:
         stream.log(path, rr.SeriesLines(names=[name], colors=[colour], widths=[width]), static=True)
         # A plot of infinities shows nothing else; nothing is known yet where they stand.
         values = np.where(np.isfinite(values), values, np.nan)
-        index = times if len(values) == rollout.steps + 1 else rr.TimeColumn(TIMELINE, duration=rollout.time_s[:-1])
+        index = rr.TimeColumn(TIMELINE, duration=rollout.time_s[: len(values)])
         stream.send_columns(path, indexes=[index], columns=rr.Scalars.columns(scalars=values))
 
+    return line
+
+
+def _log_spec(line: Callable[..., None], task: Task, rollout: Rollout) -> None:
     line("rho/high", rollout.rho_high, "at most", (140, 180, 225))
     line("rho/low", rollout.rho_low, "at least", RHO_RGB, 2.5)
     line("rho/plan", rollout.plan_rho, "predicted by the plan", PLAN_RGB)
     for i, predicates in enumerate(predicates_by_unit(task, rollout).values()):
         for j, (text, colour) in enumerate(predicates):
             line(f"predicates/{i}/{j}", rollout.predicates[text], text, colour)
+    line("plan_ms/act", rollout.plan_ms, "planning time [ms]", RHO_RGB)
+
+
+def _log_series(stream: rr.RecordingStream, task: ArmTask, rollout: ArmRollout) -> None:
+    line = _lines(stream, rollout)
+    _log_spec(line, task, rollout)
     for j, joint in enumerate(task.robot.joints):
         colour = SERIES_RGB[j % len(SERIES_RGB)]
         line(f"joint_pos_rad/{joint}/is", rollout.joint_pos[:, j], joint, colour, 2.0)
@@ -321,7 +398,6 @@ def _log_series(stream: rr.RecordingStream, task: Task, rollout: Rollout, times:
         line(f"joint_vel_rad_s/{joint}/is", rollout.joint_vel[:, j], joint, colour, 2.0)
         line(f"joint_vel_rad_s/{joint}/command", rollout.command_vel[:, j], f"{joint} command", (*colour, 110), 1.0)
         line(f"tracking_error_rad/{joint}", rollout.joint_pos[:, j] - rollout.command_pos[:, j], joint, colour)
-    line("plan_ms/act", rollout.plan_ms, "planning time [ms]", RHO_RGB)
 
 
 def _log_control(stream: rr.RecordingStream, rollout: Rollout) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 BIN = Path(sys.executable).parent
-TASK_HEAD = "from tasks.task import Task\n"
+TASK_HEAD = "from tasks.arm import ArmTask\n"
 
 
 def run(command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -65,8 +65,8 @@ def test_refusals(tmp_path, command, message):
         ("\nimport no_such_module", "line 2: ModuleNotFoundError: No module named 'no_such_module'"),
         ("1 / 0", "line 1: ZeroDivisionError"),
         (TASK_HEAD, "must define exactly one subclass of Task (found: none)"),
-        (TASK_HEAD + "class A(Task): pass\nclass B(Task): pass", "(found: A, B) or set TASK"),
-        (TASK_HEAD + "class A(Task):\n    name = 'a'", "class A lacks instruction, robot_name"),
+        (TASK_HEAD + "class A(ArmTask): pass\nclass B(ArmTask): pass", "(found: A, B) or set TASK"),
+        (TASK_HEAD + "class A(ArmTask):\n    name = 'a'", "class A lacks instruction, ctrl_dt_s"),
         ("TASK = 3", "TASK must be a Task, not int"),
     ],
 )

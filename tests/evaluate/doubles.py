@@ -8,14 +8,14 @@ from policies.policy import Policy, PolicyInfo
 from robo.core.errors import RobotError
 from robo.core.protocols import ActionChunk
 from sim.env import TaskEnv
+from tasks.arm import ArmTask
 from tasks.reach_avoid import ReachAvoid
-from tasks.task import Task
 
 
 class Scripted(Policy):
     """Follows `self.path` (N + 1, J), one sample a tick; who is in control changes on the way."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: ArmTask) -> None:
         self.task = task
         self.info = PolicyInfo(
             task=task.name, observation=dict(task.observation), joints=task.robot.dof, ctrl_dt_s=task.ctrl_dt_s
@@ -74,7 +74,7 @@ class Refuses(Hold):
         raise RobotError("no, not today")
 
 
-def load(kind: type[Scripted]) -> tuple[Task, Policy]:
-    """Task and policy, for `robo.evaluate.evaluation.evaluate`."""
+def load(kind: type[Scripted]) -> tuple[ArmTask, Policy]:
+    """ArmTask and policy, for `robo.evaluate.evaluation.evaluate`."""
     task = ReachAvoid()
     return task, kind(task)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from robo.core.errors import ConfigError, RunError
-from robo.data.rollout import CONTROLLERS, Rollout
+from robo.data.rollout import CONTROLLERS, LAYOUT, ArmRollout, Rollout
 from robo.evaluate.rollout import describe, roll_out
 from sim.env import TaskEnv
 from tests.evaluate.doubles import FollowWitness, Hold
@@ -24,17 +24,17 @@ def env():
 
 
 @pytest.fixture(scope="module")
-def rollout(env) -> Rollout:
+def rollout(env) -> ArmRollout:
     return roll_out(env, FollowWitness(env), 3, name="witness")
 
 
-def test_a_witness_satisfies_its_instance(rollout: Rollout, env) -> None:
+def test_a_witness_satisfies_its_instance(rollout: ArmRollout, env) -> None:
     assert rollout.satisfied and rollout.success and not rollout.violations
     assert rollout.rho == min(rollout.parts.values())
     assert rollout.steps == env.task.steps
 
 
-def test_everything_is_recorded(rollout: Rollout, env) -> None:
+def test_everything_is_recorded(rollout: ArmRollout, env) -> None:
     task = env.task
     assert (rollout.task, rollout.policy, rollout.seed) == ("reach_avoid", "witness", 3)
     np.testing.assert_array_equal(rollout.command_pos, rollout.instance["witness"])
@@ -52,12 +52,12 @@ def test_everything_is_recorded(rollout: Rollout, env) -> None:
     np.testing.assert_allclose(rollout.plan_ms, 2.0 + np.arange(1, 81) / 100)
 
 
-def test_who_was_in_control(rollout: Rollout) -> None:
+def test_who_was_in_control(rollout: ArmRollout) -> None:
     shares = {name: rollout.share(name) * rollout.steps for name in CONTROLLERS}
     assert shares == pytest.approx({"policy": 66, "refinement": 10, "backup": 4})
 
 
-def test_online_interval_closes_on_the_truth(rollout: Rollout) -> None:
+def test_online_interval_closes_on_the_truth(rollout: ArmRollout) -> None:
     assert np.all(rollout.rho_low <= rollout.rho) and np.all(rollout.rho <= rollout.rho_high)
     assert rollout.rho_low[-1] == rollout.rho == rollout.rho_high[-1]
     assert np.all(np.diff(rollout.rho_high) <= 0)
@@ -68,9 +68,9 @@ def test_holding_still_satisfies_nothing(env) -> None:
     assert not rollout.satisfied and not rollout.success
 
 
-def test_round_trip(rollout: Rollout, tmp_path: Path) -> None:
+def test_round_trip(rollout: ArmRollout, tmp_path: Path) -> None:
     loaded = Rollout.load(rollout.save(tmp_path / "new" / "rollout-3.npz"))
-    for field in dataclasses.fields(Rollout):
+    for field in dataclasses.fields(ArmRollout):
         mine, other = getattr(rollout, field.name), getattr(loaded, field.name)
         if isinstance(mine, dict):
             assert mine.keys() == other.keys()
@@ -81,7 +81,7 @@ def test_round_trip(rollout: Rollout, tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["rollout-3.npz"]
 
 
-def test_damaged_files_are_refused(rollout: Rollout, tmp_path: Path) -> None:
+def test_damaged_files_are_refused(rollout: ArmRollout, tmp_path: Path) -> None:
     path = rollout.save(tmp_path / "rollout-3.npz")
     whole = path.read_bytes()
     for damaged in (b"", whole[: len(whole) // 2], whole[:3000] + bytes(2000) + whole[5000:], b"no zip at all"):
@@ -119,15 +119,17 @@ def _rewritten(path: Path, **changes) -> Path:
         ({"plan_ee": np.zeros((80, 4))}, "plan_ee"),
     ],
 )
-def test_parts_that_do_not_fit_are_refused(rollout: Rollout, tmp_path: Path, change: dict, message: str) -> None:
+def test_parts_that_do_not_fit_are_refused(rollout: ArmRollout, tmp_path: Path, change: dict, message: str) -> None:
     path = _rewritten(rollout.save(tmp_path / "r.npz"), **change)
     with pytest.raises(RunError, match=message):
         Rollout.load(path)
 
 
-def test_pickles_are_refused(rollout: Rollout, tmp_path: Path) -> None:
+def test_pickles_are_refused(rollout: ArmRollout, tmp_path: Path) -> None:
     path = tmp_path / "r.npz"
-    np.savez(path, meta=np.array(json.dumps({"layout": 1})), joint_pos=np.array([{"a": 1}], dtype=object))
+    np.savez(
+        path, meta=np.array(json.dumps({"layout": LAYOUT, "kind": "arm"})), joint_pos=np.array([{"a": 1}], dtype=object)
+    )
     with pytest.raises(RunError, match="corrupt"):
         Rollout.load(path)
 

@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from tasks.task import Signal, Source, Stage, Task
+from tasks.arm import ArmTask
+from tasks.task import Signal, Source, Stage
 
 START = np.array([0.0, -np.pi / 4, 0.0, -3 * np.pi / 4, 0.0, np.pi / 2, np.pi / 4])
 
 
-class WaveTask(Task):
+class WaveTask(ArmTask):
     name = "wave"
     instruction = "turn the first joint"
     robot_name = "panda"

@@ -18,8 +18,8 @@ import sim
 from robo.core.errors import ConfigError, NonFiniteError, RoboError, TaskError, UnknownNameError
 from sim.env import EnvOptions, TaskEnv, make, make_vector
 from sim.scene import Scene, compose
+from tasks.arm import Camera
 from tasks.registry import TASKS, load_task
-from tasks.task import Camera
 
 TASK_NAMES = list(TASKS)
 

@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from tasks.task import Signal, Source, Stage, Task
+from tasks.arm import ArmTask
+from tasks.task import Signal, Source, Stage
 
 
-class Toy(Task):
+class Toy(ArmTask):
     name = "toy"
     instruction = "hold the first joint above zero"
     robot_name = "panda"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from robo.data.rollout import Rollout
+from robo.data.rollout import ArmRollout
 from robo.evaluate.rollout import roll_out
 from robo.view.playback import FILM, Playback
 from robo.view.record import EYE_POSITION
@@ -21,7 +21,7 @@ def task() -> ReachAvoid:
 
 
 @pytest.fixture(scope="session")
-def rollout(task) -> Rollout:
+def rollout(task) -> ArmRollout:
     """The first seed whose mover moves and whose obstacles no picture hides."""
     env = TaskEnv(task)
     try:

@@ -15,7 +15,7 @@ import pytest
 
 from robo.cli import view as command
 from robo.core.errors import RunError
-from robo.data.rollout import Rollout
+from robo.data.rollout import ArmRollout
 from robo.train.run import Run
 from robo.view.report import read_evaluation, read_metrics
 from tests.evaluate import runs
@@ -27,7 +27,7 @@ def run(tmp_path_factory) -> Path:
     return runs.train(tmp_path_factory.mktemp("runs"))
 
 
-def test_outputs_and_report_in_a_browser(run: Path, rollout: Rollout, tmp_path: Path, capsys) -> None:
+def test_outputs_and_report_in_a_browser(run: Path, rollout: ArmRollout, tmp_path: Path, capsys) -> None:
     shorten(rollout, 5).save(run / "recordings" / f"rollout-{rollout.seed}.npz")
     names = [tmp_path / f"x.{ending}" for ending in ("rrd", "mp4", "png")]
     options = [f"--{option}={name}" for option, name in zip(("save", "mp4", "png"), names, strict=True)]
@@ -68,7 +68,7 @@ _EVALUATION = """{"episodes": 100, "seed": 0, "mismatch": 0.0, "satisfied": 0.95
 "plan_ms_p99": 12.0, "by_seed": [{"seed": 3, "satisfied": false}, {"seed": 4, "satisfied": true}]}"""
 
 
-def test_a_missing_or_outdated_rollout_is_recorded(run: Path, rollout: Rollout, capsys) -> None:
+def test_a_missing_or_outdated_rollout_is_recorded(run: Path, rollout: ArmRollout, capsys) -> None:
     path = run / "recordings" / "rollout-2.npz"
     found = command.find_rollout(Run.open(run), 2)
     assert "recording a rollout of seed 2" in capsys.readouterr().out
@@ -85,7 +85,7 @@ def test_a_missing_or_outdated_rollout_is_recorded(run: Path, rollout: Rollout, 
         os.utime(trained, (later - 1000, later - 1000))
 
 
-def test_the_viewer_is_served_until_it_is_stopped(run: Path, rollout: Rollout) -> None:
+def test_the_viewer_is_served_until_it_is_stopped(run: Path, rollout: ArmRollout) -> None:
     dataclasses.replace(shorten(rollout, 2), seed=77).save(run / "recordings" / "rollout-77.npz")
     words = [Path(sys.executable).with_name("robo-view"), run, "--rollout", "77", "--no-browser"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=runs.ONE_THREAD)

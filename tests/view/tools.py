@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from robo.data.rollout import Rollout
+from robo.data.rollout import ArmRollout
 from robo.view.playback import Playback
 
 OBSTACLES = {
@@ -52,16 +52,16 @@ def in_sight(playback: Playback, eye: np.ndarray, name: str) -> bool:
     return True
 
 
-def shorten(rollout: Rollout, steps: int) -> Rollout:
+def shorten(rollout: ArmRollout, steps: int) -> ArmRollout:
     """The first steps of a rollout."""
-    samples, stepwise = steps + 1, ("controller", "plan_ee", "plan_rho", "plan_ms")
+    samples = steps + 1
     changes = {}
     for field in dataclasses.fields(rollout):
         value = getattr(rollout, field.name)
-        if field.name in ("observation", "world", "bodies", "signals", "predicates"):
+        if field.name in rollout.GROUPS and field.name != "instance":
             changes[field.name] = {name: array[:samples] for name, array in value.items()}
         elif isinstance(value, np.ndarray):
-            changes[field.name] = value[: steps if field.name in stepwise else samples]
+            changes[field.name] = value[: steps if field.name in rollout.PER_STEP else samples]
     return dataclasses.replace(rollout, **changes)
 
 

@@ -1,0 +1,141 @@
+"""Where a policy is tried: the world of a task, whatever kind of task it is, that turns a policy into a rollout."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+
+from policies.system import ControlPlan, SystemPolicy
+from robo.core.errors import ConfigError, TaskError
+from robo.data.rollout import CONTROLLERS, Rollout, SystemRollout
+from robo.evaluate.rollout import FIRST_SEED, online, pad, roll_out, stack
+from tasks.arm import ArmTask
+from tasks.system import SystemTask
+from tasks.task import Task
+
+
+class World(ABC):
+    """The world of one task."""
+
+    @abstractmethod
+    def roll_out(self, policy: Any, seed: int, name: str = "policy") -> Rollout:
+        """Run one episode of a policy and score it on the executed trace.
+
+        Args:
+            policy: What acts; called once per control step.
+            seed: Evaluation seed of the episode and of the policy in it, 0 or more; see `FIRST_SEED`.
+            name: Name of the policy, for the record.
+
+        Raises:
+            RoboError: The policy does not fit the task, or policy or environment refuse.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what it holds."""
+
+
+@singledispatch
+def open_world(task: Task, mismatch: float = 0.0) -> World:
+    """The world of a task.
+
+    Args:
+        task: The task; its class decides.
+        mismatch: Relative bound by which the world differs from the model the policy plans with.
+
+    Raises:
+        TaskError: No world for this kind of task.
+        ConfigError: The mismatch is out of range.
+    """
+    raise TaskError(f"no world for task {task.name}, a {type(task).__name__}")
+
+
+class ArmWorld(World):
+    """An arm in MuJoCo; mismatch: masses, servo gains and payload."""
+
+    def __init__(self, task: ArmTask, mismatch: float = 0.0) -> None:
+        from sim.env import EnvOptions, make  # lazily: mujoco
+
+        self.env = make(task, options=EnvOptions.mismatch(mismatch))
+
+    def roll_out(self, policy: Any, seed: int, name: str = "policy") -> Rollout:
+        """See `World`."""
+        return roll_out(self.env, policy, seed, name=name)
+
+    def close(self) -> None:
+        """See `World`."""
+        self.env.close()
+
+
+class SystemWorld(World):
+    """A system under its own dynamics; mismatch: how strongly controls act."""
+
+    def __init__(self, task: SystemTask, mismatch: float = 0.0) -> None:
+        from sim.system import SystemEnv
+
+        self.env = SystemEnv(task, mismatch=mismatch)
+
+    def roll_out(self, policy: Any, seed: int, name: str = "policy") -> Rollout:
+        """See `World`."""
+        env, task = self.env, self.env.task
+        if not isinstance(policy, SystemPolicy) or policy.task_name != task.name:
+            made = getattr(policy, "task_name", type(policy).__name__)
+            raise ConfigError(
+                f"the policy was made for {made!r}, here the task is {task.name!r}; robo-train trains one"
+            )
+        obs, info = env.reset(seed=FIRST_SEED + seed)
+        instance = info["instance"]
+        policy.reset(obs, seed)
+        samples, plans, plan_ms, done = [(obs, info)], [], [], False
+        while not done:
+            began = time.perf_counter()
+            plan: ControlPlan = policy.act(obs)
+            elapsed_ms = 1e3 * (time.perf_counter() - began)
+            obs, _, terminated, truncated, info = env.step(plan.control[0])
+            samples.append((obs, info))
+            plans.append(plan)
+            plan_ms.append(float(plan.info.get("plan_ms", elapsed_ms)))
+            done = terminated or truncated
+        signals = stack([i["signals"] for _, i in samples])
+        low, high = online(task, signals)
+        dt = task.ctrl_dt_s
+        return SystemRollout(
+            task=task.name,
+            policy=name,
+            seed=seed,
+            dt_s=dt,
+            state=np.stack([o["state"] for o, _ in samples]),
+            control=np.stack([i["control"] for _, i in samples[1:]]),
+            plan_state=pad([plan.state for plan in plans]),
+            controller=np.array([CONTROLLERS.index(plan.controller) for plan in plans]),
+            instance=instance,
+            signals=signals,
+            predicates=stack([i["predicates"] for _, i in samples]),
+            parts={str(part): float(part.rho(signals, dt)[0]) for part in task.formula.conjuncts},
+            rho=float(task.formula.rho(signals, dt)[0]),
+            rho_low=low,
+            rho_high=high,
+            plan_rho=np.array([float(plan.info.get("plan_rho", np.nan)) for plan in plans]),
+            plan_ms=np.array(plan_ms),
+            violations=tuple(
+                f"{part} violated ({int((~part.verdict(signals, dt)).sum())} samples)"
+                for part in task.safety_formula.conjuncts
+                if not part.verdict(signals, dt).all()
+            ),
+            success=task.success(signals),
+            extra={
+                name: [float(plan.info[name]) for plan in plans] for name in ("certified",) if name in plans[0].info
+            },
+        )
+
+    def close(self) -> None:
+        """See `World`."""
+        self.env.close()
+
+
+open_world.register(ArmTask)(ArmWorld)
+open_world.register(SystemTask)(SystemWorld)

@@ -1,0 +1,117 @@
+"""Tasks of an arm: scene, cameras, kinematics, what moves by itself. Neither torch nor mujoco at import."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from hardware.robots import ROBOTS
+from hardware.robots.kinematics import Kinematics
+from robo.core.errors import TaskError
+from tasks.task import Array, Arrays, Task
+
+if TYPE_CHECKING:
+    import mujoco
+
+
+@dataclass(frozen=True, kw_only=True)
+class Camera:
+    """A pinhole camera.
+
+    Attributes:
+        name: Name, unique within the task.
+        position, target: Where it is and what it looks at [m]; in the world, or in the frame of `body`.
+        fovy_deg: Vertical field of view.
+        body: Body it is mounted on; None for the world.
+    """
+
+    name: str
+    position: tuple[float, float, float]
+    target: tuple[float, float, float]
+    fovy_deg: float = 45.0
+    body: str | None = None
+
+
+class ArmTask(Task):
+    """A task of an arm in a scene. Subclasses set the class attributes and write the methods below.
+
+    Three kinds of mappings of float64 arrays go through it:
+    the *instance* (drawn at reset, constant for an episode, holds ``joint_pos`` (J,), the start),
+    the *world* (what moves by itself) and the *state* (``joint_pos`` (..., J), ``joint_vel`` (..., J),
+    ``points`` (..., P, 3) of `hardware.robots.kinematics.Kinematics.points`, optionally ``slack_rad`` (..., J),
+    by which each joint may be off: signals are then lower bounds; plus what `occupied` returns).
+    """
+
+    robot_name: ClassVar[str]
+    cameras: ClassVar[tuple[Camera, ...]]
+    observation: ClassVar[Mapping[str, tuple[int, ...]]]
+    """Observation keys → shapes, besides ``joint_pos``, ``joint_vel``, ``time_s``."""
+    policy = "stl"
+
+    @cached_property
+    def robot(self):
+        """The arm."""
+        return ROBOTS.make(self.robot_name)
+
+    @cached_property
+    def kinematics(self) -> Kinematics:
+        """numpy kinematics of the arm."""
+        return Kinematics(self.robot)
+
+    # ---- the scene ---------------------------------------------------------
+
+    @abstractmethod
+    def build(self, scene: mujoco.MjSpec) -> None:
+        """Add the task's bodies to a scene that has arm, floor and light; what moves or varies is a mocap body."""
+
+    @abstractmethod
+    def poses(self, instance: Arrays, world: Arrays) -> dict[str, np.ndarray]:
+        """Positions (3,) [m] of the mocap bodies of `build`, by body name."""
+
+    # ---- instances and what moves by itself ----------------------------------
+
+    @abstractmethod
+    def start_world(self, instance: Arrays, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """State of what moves by itself at the start of an episode."""
+
+    @abstractmethod
+    def advance(self, instance: Arrays, world: Arrays, dt_s: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """What moves by itself, `dt_s` later; stays within the motion bounds the task states."""
+
+    @abstractmethod
+    def observe(self, instance: Arrays, world: Arrays, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """The keys of `observation`, with measurement errors within the signals' error bounds."""
+
+    # ---- signals -------------------------------------------------------------
+
+    @abstractmethod
+    def occupied(self, instance: Arrays, world: Arrays) -> dict[str, np.ndarray]:
+        """The part of the state that `measure` needs of the world as it truly is."""
+
+    @abstractmethod
+    def forecast(self, obs: Arrays, tau_s: Array) -> dict[str, Array]:
+        """The same part, `tau_s` (T,) after an observation, at its worst under the stated motion bounds.
+
+        Observations are batched (B, ...) or single; results are (B, T, ...) or (T, ...).
+        ``tau_s = inf`` gives everything that can ever be reached.
+        """
+
+    @abstractmethod
+    def measure(self, state: Arrays, instance: Arrays) -> dict[str, Array]:
+        """All signals of a state, (...) each; numpy or torch. Leading axes broadcast (instances get them as needed)."""
+
+
+def arm_task(task: Task) -> ArmTask:
+    """The task, if it is one of an arm.
+
+    Raises:
+        TaskError: It is of another kind.
+    """
+    if not isinstance(task, ArmTask):
+        raise TaskError(f"task {task.name} moves no arm; this needs a task of an arm, such as reach_avoid")
+    return task
