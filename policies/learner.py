@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from policies.policy import Policy
 from policies.system import SystemPolicy
+from tasks.task import Task
 
 if TYPE_CHECKING:
     import torch
@@ -70,5 +71,5 @@ class PolicyKind:
 
     name: str
     config: type
-    learner: Callable[[Any, Any, int, str], Learner]
-    load: Callable[[Any, Any, Mapping[str, torch.Tensor], str], AnyPolicy]
+    learner: Callable[[Task, Any, int, str], Learner]
+    load: Callable[[Task, Any, Mapping[str, torch.Tensor], str], AnyPolicy]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from policies.learner import PolicyKind
+from policies.npc import npc_kind
 from policies.stl import stl_kind
 from robo.core.registry import Registry
 
 POLICIES: Registry[PolicyKind] = Registry("policy")
 POLICIES.register("stl", stl_kind)
+POLICIES.register("npc", npc_kind)

@@ -1,6 +1,6 @@
-"""Worlds that step: every task on MuJoCo, behind one Gymnasium interface. Imports `tasks` and below.
+"""Worlds that step: arms on MuJoCo, systems under their own dynamics, behind one Gymnasium interface.
 
-Importing this package registers every known task with Gymnasium, as ``robo/<task>-v0``.
+Importing this package registers every known task with Gymnasium: ``robo/reach_avoid-v0``, ``bench/car-v0``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def mujoco_gl() -> str:
 mujoco_gl()
 
 for _name in TASKS:
-    gymnasium.register(id=f"robo/{_name}-v0", entry_point="sim.env:make", kwargs={"task": _name})
+    _id = _name if "/" in _name else f"robo/{_name}"
+    gymnasium.register(id=f"{_id}-v0", entry_point="sim.open:by_name", kwargs={"task": _name})
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,12 @@ from typing import Any
 
 from robo.core.errors import RoboError, TaskError, UnknownNameError
 from robo.core.registry import Registry
+from tasks.benchmarks.car import Car
+from tasks.benchmarks.maze import Maze
+from tasks.benchmarks.panda import Panda
+from tasks.benchmarks.rover import Rover
+from tasks.benchmarks.ship_safe import ShipSafe
+from tasks.benchmarks.ship_track import ShipTrack
 from tasks.reach_avoid import ReachAvoid
 from tasks.task import Task
 
@@ -119,3 +125,5 @@ def _task_of(module: ModuleType, path: Path) -> Task:
 
 
 TASKS.register("reach_avoid", ReachAvoid)
+for _benchmark in (Car, Maze, ShipSafe, ShipTrack, Rover, Panda):
+    TASKS.register(_benchmark.name, _benchmark)

@@ -64,6 +64,14 @@ class SystemTask(Task):
         )
         return xp.minimum(xp.maximum(control, low), high)
 
+    def squash(self, raw: Array) -> Array:
+        """Controls (..., m) within their bounds from unbounded numbers; what networks and searches work on."""
+        xp = array_namespace(raw)
+        low, high = (
+            xp.asarray(bound, dtype=raw.dtype, device=raw.device) for bound in (self.control_low, self.control_high)
+        )
+        return (low + high) / 2 + (high - low) / 2 * xp.tanh(raw)
+
     def roll_out(self, state: Array, controls: Array) -> Array:
         """States (..., N + 1, n) from a start (..., n) under controls (..., N, m)."""
         xp = array_namespace(state)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from policies.learner import Learner, PolicyKind
 from policies.policy import Policy
 from policies.stl.config import StlConfig
-from tasks.arm import ArmTask
+from tasks.arm import arm_task
+from tasks.task import Task
 
 if TYPE_CHECKING:
     import torch
@@ -16,16 +17,16 @@ if TYPE_CHECKING:
 __all__ = ["StlConfig", "stl_kind"]
 
 
-def _learner(task: ArmTask, config: StlConfig, seed: int, device: str) -> Learner:
+def _learner(task: Task, config: StlConfig, seed: int, device: str) -> Learner:
     from policies.stl.learner import StlLearner  # lazily: torch
 
-    return StlLearner(task, config, seed, device)
+    return StlLearner(arm_task(task), config, seed, device)
 
 
-def _load(task: ArmTask, config: StlConfig, weights: Mapping[str, torch.Tensor], device: str) -> Policy:
+def _load(task: Task, config: StlConfig, weights: Mapping[str, torch.Tensor], device: str) -> Policy:
     from policies.stl.planner import load  # lazily: torch
 
-    return load(task, config, weights, device)
+    return load(arm_task(task), config, weights, device)
 
 
 def stl_kind() -> PolicyKind:

@@ -7,33 +7,31 @@ episode under way), so the network learns to go on from where its own plans lead
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-from policies.learner import Learner, Tensors
-from policies.stl.config import StlConfig
+from policies.learner import Tensors
+from policies.pool_learner import PoolLearner, satisfaction
+from policies.stl.config import StlConfig, TrainConfig
 from policies.stl.model import PlanModel
 from policies.stl.network import PlanNetwork
-from robo.core.errors import NonFiniteError, RunError
 from tasks.arm import ArmTask
 
 
-class StlLearner(Learner):
+class StlLearner(PoolLearner):
     """Trains a `PlanNetwork`; see `policies.learner.Learner`."""
 
+    config: TrainConfig
+
     def __init__(self, task: ArmTask, config: StlConfig, seed: int, device: str) -> None:
-        self.task, self.config, self.device = task, config.train, device
+        self.task, self.device = task, device
         self.model = PlanModel(task, config.plan.reserve, device)
         torch.manual_seed(seed)
-        self.network = PlanNetwork(self.model, self.config.width, self.config.depth).to(device)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.config.learning_rate, eps=1e-6)
-        self.rng = np.random.default_rng([seed, 1])
-        self.steps_done = 0
+        network = PlanNetwork(self.model, config.train.width, config.train.depth).to(device)
+        super().__init__(network, config.train, np.random.default_rng([seed, 1]))
         self._fill_pool(np.random.default_rng([seed, 2]))
 
     # ---- the pool ----------------------------------------------------------
@@ -69,22 +67,13 @@ class StlLearner(Learner):
             for name in self.task.observation
         }
 
-    # ---- Learner -------------------------------------------------------------
+    # ---- a step ----------------------------------------------------------------
 
-    @property
-    def total_steps(self) -> int:
-        """See `Learner`."""
-        return self.config.steps
-
-    def step(self) -> dict[str, float]:
-        """See `Learner`."""
-        before = self.rng.bit_generator.state
-        index = self.rng.choice(self.config.pool, self.config.batch, replace=False)
+    def _batch(self, index: np.ndarray) -> tuple[torch.Tensor, Callable[[], dict[str, float]]]:
         rows = torch.from_numpy(index)
         q, v, tick = (x[rows].to(self.device) for x in (self.q, self.v, self.tick))
         prefix = {name: value[rows].to(self.device) for name, value in self.prefix.items()}
         obs = self._observe(index)
-
         with torch.no_grad():
             features = self.model.features(q, v, tick, obs, self.model.progress(prefix, tick))
         knots = self.network(features)
@@ -92,34 +81,13 @@ class StlLearner(Learner):
         predicted = self.model.predict(plan_q, plan_v, obs, lead_s=self.task.ctrl_dt_s)
         trace = self.model.trace(prefix, tick, predicted)
         parts = self.model.part_rhos(trace, smooth=self.config.smooth)
-        loss = torch.relu(self.config.margin - parts).sum(-1).mean()
 
-        progress = self.steps_done / self.config.steps
-        rate = self.config.learning_rate * (0.05 + 0.95 * 0.5 * (1.0 + math.cos(math.pi * progress)))
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        size = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        if not torch.isfinite(size):
-            self.rng.bit_generator.state = before
-            raise NonFiniteError(f"gradient is {float(size)} at step {self.steps_done}; lower train.learning_rate")
-        self.optimiser.step()
-        self.steps_done += 1
-
-        with torch.no_grad():
+        def go_on() -> dict[str, float]:
             rho = self.model.rho(trace)
             self._advance(index, plan_q.cpu(), plan_v.cpu(), {k: x.detach().cpu() for k, x in predicted.items()})
-        fresh = tick == 1
-        at_start = rho[fresh] if fresh.any() else rho
-        return {
-            "loss": loss.item(),
-            "rho": rho.mean().item(),
-            "satisfied": (rho > 0).float().mean().item(),
-            "satisfied_at_start": (at_start > 0).float().mean().item(),
-            "gradient": float(size),
-            "learning_rate": rate,
-        }
+            return satisfaction(rho, tick == 1)
+
+        return torch.relu(self.config.margin - parts).sum(-1).mean(), go_on
 
     def _advance(
         self, index: np.ndarray, q: torch.Tensor, v: torch.Tensor, predicted: Mapping[str, torch.Tensor]
@@ -144,44 +112,17 @@ class StlLearner(Learner):
         self.q[rows], self.v[rows] = q[row, step], v[row, step]
         self.tick[rows] += step
 
-    def state(self) -> tuple[Tensors, dict[str, Any]]:
-        """See `Learner`."""
-        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        for i, slot in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"adam.{i}.{k}": v for k, v in slot.items()}
-        tensors |= {"pool.q": self.q, "pool.v": self.v, "pool.tick": self.tick}
-        tensors |= {f"pool.prefix.{k}": v for k, v in self.prefix.items()}
+    def _pool(self) -> Tensors:
+        tensors = {"q": self.q, "v": self.v, "tick": self.tick}
+        tensors |= {f"prefix.{k}": v for k, v in self.prefix.items()}
         for name in self.worlds[0]:
-            tensors[f"pool.world.{name}"] = torch.as_tensor(np.stack([w[name] for w in self.worlds]))
-        tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
-        return tensors, {"steps_done": self.steps_done, "rng": copy.deepcopy(self.rng.bit_generator.state)}
+            tensors[f"world.{name}"] = torch.as_tensor(np.stack([w[name] for w in self.worlds]))
+        return tensors
 
-    def load_state(self, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> None:
-        """See `Learner`."""
-        try:
-            self.network.load_state_dict(_under(tensors, "network."))
-            slots: dict[int, dict[str, torch.Tensor]] = {}
-            for key, value in _under(tensors, "adam.").items():
-                i, name = key.split(".", 1)
-                slots.setdefault(int(i), {})[name] = value
-            groups = self.optimiser.state_dict()["param_groups"]
-            self.optimiser.load_state_dict({"state": slots, "param_groups": groups})
-            for mine, name in ((self.q, "pool.q"), (self.v, "pool.v"), (self.tick, "pool.tick")):
-                mine.copy_(tensors[name])
-            for name, mine in self.prefix.items():
-                mine.copy_(tensors[f"pool.prefix.{name}"])
-            worlds = {name: tensors[f"pool.world.{name}"].numpy() for name in self.worlds[0]}
-            self.worlds = [{name: value[i] for name, value in worlds.items()} for i in range(self.config.pool)]
-            self.steps_done = int(meta["steps_done"])
-            self.rng.bit_generator.state = meta["rng"]
-        except (KeyError, RuntimeError, ValueError, TypeError) as error:
-            reason = str(error).splitlines()[0]
-            raise RunError(f"checkpoint does not fit this task and configuration: {reason}") from error
-
-    def weights(self) -> Tensors:
-        """See `Learner`."""
-        return {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
-
-
-def _under(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+    def _load_pool(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        for mine, name in ((self.q, "q"), (self.v, "v"), (self.tick, "tick")):
+            mine.copy_(tensors[name])
+        for name, mine in self.prefix.items():
+            mine.copy_(tensors[f"prefix.{name}"])
+        worlds = {name: tensors[f"world.{name}"].numpy() for name in self.worlds[0]}
+        self.worlds = [{name: value[i] for name, value in worlds.items()} for i in range(self.config.pool)]

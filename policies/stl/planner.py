@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from policies.policy import Policy, PolicyInfo
+from policies.pool_learner import load_weights
 from policies.stl.certificate import Certificate, Verdict
 from policies.stl.config import StlConfig
 from policies.stl.model import PlanModel, Trace
 from policies.stl.network import PlanNetwork
-from robo.core.errors import NonFiniteError, RunError
+from robo.core.errors import NonFiniteError
 from robo.core.protocols import ActionChunk, Controller, Obs
 from tasks.arm import ArmTask
 
@@ -259,11 +260,5 @@ def load(task: ArmTask, config: StlConfig, weights: Mapping[str, torch.Tensor], 
     if not config.plan.network:
         network.scramble(seed=0)
     else:
-        try:
-            network.load_state_dict(dict(weights))
-        except RuntimeError as error:
-            raise RunError(f"weights do not fit this task and configuration: {str(error).splitlines()[-1]}") from error
-        for name, value in weights.items():
-            if not torch.isfinite(value).all():
-                raise RunError(f"weights {name} hold NaN or infinity; train again or choose an older checkpoint")
+        load_weights(network, weights)
     return StlPolicy(task, config, network.to(device).eval(), model)

@@ -20,7 +20,7 @@ from policies.learner import PolicyKind
 from policies.registry import POLICIES
 from robo.core.errors import ConfigError, UnknownNameError
 from robo.core.files import read_text
-from tasks.registry import is_task_file
+from tasks.registry import is_task_file, load_task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Config:
 
     Attributes:
         task: Name of a registered task, or the path of a task file.
-        policy: Name of the kind of policy.
+        policy: Name of the kind of policy; by default the one that the task names.
         seed: Seeds everything random, 0 or more.
         device: Where training computes: ``cpu``, ``cuda`` or ``cuda:N``.
         threads: Threads of torch on the CPU; part of what makes two trainings bit-equal.
@@ -40,7 +40,7 @@ class Config:
     """
 
     task: str
-    policy: str = "stl"
+    policy: str
     seed: int = 0
     device: str = "cpu"
     threads: int = 1
@@ -124,7 +124,10 @@ def build(values: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: An unknown key, a value of the wrong type or out of range.
     """
-    policy = values.get("policy", "stl")
+    policy = values.get("policy")
+    if policy is None:
+        policy = load_task(str(values.get("task", ""))).policy
+        values = {**values, "policy": policy}
     if not isinstance(policy, str):
         raise ConfigError(f"config key 'policy' must be a name, not {policy!r}")
     kind = POLICIES.make(str(policy))

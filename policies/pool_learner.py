@@ -1,0 +1,156 @@
+"""What learners share that train a network on a pool of episodes under way: Adam, its schedule, exact state."""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from policies.learner import Learner, Tensors
+from robo.core.errors import NonFiniteError, RunError
+
+
+class PoolTraining(Protocol):
+    """Settings that every such learner has."""
+
+    @property
+    def steps(self) -> int:
+        """Optimisation steps."""
+        ...
+
+    @property
+    def batch(self) -> int:
+        """Episodes per step."""
+        ...
+
+    @property
+    def pool(self) -> int:
+        """Episodes under way."""
+        ...
+
+    @property
+    def learning_rate(self) -> float:
+        """Adam's, at the start."""
+        ...
+
+
+class PoolLearner(Learner):
+    """Adam on the loss of a batch of episodes from a pool; then these episodes go on.
+
+    Args:
+        network: What is trained.
+        config: Settings.
+        rng: Source of everything random in `step`; part of the state.
+    """
+
+    def __init__(self, network: nn.Module, config: PoolTraining, rng: np.random.Generator) -> None:
+        self.network, self.config, self.rng = network, config, rng
+        self.optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, eps=1e-6)
+        self.steps_done = 0
+
+    @abstractmethod
+    def _batch(self, index: np.ndarray) -> tuple[torch.Tensor, Callable[[], dict[str, float]]]:
+        """Loss of the episodes with these indices, and what lets them go on after the step and returns metrics."""
+
+    @abstractmethod
+    def _pool(self) -> Tensors:
+        """State of the pool, by name."""
+
+    @abstractmethod
+    def _load_pool(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """The inverse; raises KeyError, RuntimeError or ValueError when they do not fit."""
+
+    # ---- Learner -------------------------------------------------------------
+
+    @property
+    def total_steps(self) -> int:
+        """See `Learner`."""
+        return self.config.steps
+
+    def step(self) -> dict[str, float]:
+        """See `Learner`."""
+        before = self.rng.bit_generator.state
+        index = self.rng.choice(self.config.pool, self.config.batch, replace=False)
+        loss, go_on = self._batch(index)
+        # Falls to a twentieth along a half cosine.
+        progress = self.steps_done / self.config.steps
+        rate = self.config.learning_rate * (0.05 + 0.95 * 0.5 * (1.0 + math.cos(math.pi * progress)))
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        size = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        if not torch.isfinite(size):
+            self.rng.bit_generator.state = before
+            raise NonFiniteError(f"gradient is {float(size)} at step {self.steps_done}; lower train.learning_rate")
+        self.optimiser.step()
+        self.steps_done += 1
+        with torch.no_grad():
+            metrics = go_on()
+        return {"loss": loss.item(), **metrics, "gradient": float(size), "learning_rate": rate}
+
+    def state(self) -> tuple[Tensors, dict[str, Any]]:
+        """See `Learner`."""
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        for i, slot in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"adam.{i}.{k}": v for k, v in slot.items()}
+        tensors |= {f"pool.{k}": v for k, v in self._pool().items()}
+        tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
+        return tensors, {"steps_done": self.steps_done, "rng": copy.deepcopy(self.rng.bit_generator.state)}
+
+    def load_state(self, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> None:
+        """See `Learner`."""
+        try:
+            self.network.load_state_dict(under(tensors, "network."))
+            slots: dict[int, dict[str, torch.Tensor]] = {}
+            for key, value in under(tensors, "adam.").items():
+                i, name = key.split(".", 1)
+                slots.setdefault(int(i), {})[name] = value
+            groups = self.optimiser.state_dict()["param_groups"]
+            self.optimiser.load_state_dict({"state": slots, "param_groups": groups})
+            self._load_pool(under(tensors, "pool."))
+            self.steps_done = int(meta["steps_done"])
+            self.rng.bit_generator.state = meta["rng"]
+        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise RunError(f"checkpoint does not fit this task and configuration: {reason}") from error
+
+    def weights(self) -> Tensors:
+        """See `Learner`."""
+        return {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
+
+
+def under(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Tensors whose names begin with a prefix, without it."""
+    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def satisfaction(rho: torch.Tensor, fresh: torch.Tensor) -> dict[str, float]:
+    """Metrics of plans (B,): of all, and of those made at the start of an episode."""
+    at_start = rho[fresh] if fresh.any() else rho
+    return {
+        "rho": rho.mean().item(),
+        "satisfied": (rho > 0).float().mean().item(),
+        "satisfied_at_start": (at_start > 0).float().mean().item(),
+    }
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Put weights into a network.
+
+    Raises:
+        RunError: Names or shapes do not fit, or they are not finite.
+    """
+    try:
+        network.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        raise RunError(f"weights do not fit this task and configuration: {str(error).splitlines()[-1]}") from error
+    for name, value in weights.items():
+        if not torch.isfinite(value).all():
+            raise RunError(f"weights {name} hold NaN or infinity; train again or choose an older checkpoint")
