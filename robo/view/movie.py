@@ -100,7 +100,10 @@ class _Strip:
     """The chart below a view, drawn once; only its cursor moves."""
 
     def __init__(self, task: Task, rollout: Rollout, size: tuple[int, int]) -> None:
-        units = list(charts.predicates_by_unit(task, rollout))[:1]
+        # Of the panels the one where most happens.
+        groups = charts.predicates_by_unit(task, rollout)
+        lively = {u: sum(np.ptp(rollout.predicates[text]) > 0 for text, _ in group) for u, group in groups.items()}
+        units = [max(lively, key=lambda u: lively[u])]
         figure = charts.timeline(task, rollout, size, units=units)
         self.picture = charts.pixels(figure)
         left, right = (figure.axes[0].transData.transform((t, 0))[0] for t in (0.0, rollout.time_s[-1]))
