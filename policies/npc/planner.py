@@ -18,6 +18,8 @@ from robo.core.protocols import Controller, Obs
 from tasks.system import SystemTask
 
 Tensor = torch.Tensor
+SURPRISE = 1e-9
+"""A state that lies this far from the predicted one is worth another search."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,10 @@ class NpcPolicy(SystemPolicy):
     """Plans at every step; one `act` per control step.
 
     The network's plan and the rest of the plan in force are compared by hard robustness over executed prefix and
-    prediction. Below the margin a search tries plans at random about them and improves the best by gradient steps. With
-    `certify`, a plan that is unsafe somewhere before the end of the episode never replaces one that is safe to the
-    end: under exact dynamics whoever starts with such a plan stays safe.
+    prediction. Below the margin a search tries plans at random about them and improves the best by gradient steps: at
+    the start of an episode, and whenever the state is not the predicted one. With `certify`, a plan that is unsafe
+    somewhere before the end of the episode never replaces one that is safe to the end: under exact dynamics whoever
+    starts with such a plan stays safe.
     """
 
     def __init__(self, task: SystemTask, config: NpcConfig, network: ControlNetwork) -> None:
@@ -71,7 +74,9 @@ class NpcPolicy(SystemPolicy):
             self._prefix[name][0, tick] = value[0]
         plans = self._candidates(state, tick)
         best = max(plans, key=lambda plan: plan.rho)
-        if self.config.search and best.rho < self.config.margin:
+        # Where all went as predicted a search that failed before is not repeated: nothing new is known.
+        expected = self._plan is not None and float((state[0] - self._plan.states[1]).abs().max()) < SURPRISE
+        if self.config.search and best.rho < self.config.margin and not expected:
             for _ in range(self.config.rounds if tick == 0 else 1):
                 best = self._search(state, tick, best)
                 if best.rho >= self.config.margin:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,8 @@ class Episode:
         violations: One line for every safety violation.
         backup, refinement: Share of steps that the backup or the refinement made, 0..1.
         plan_ms: Planning time of every step [ms].
+        plans: Share of steps, 0..1, at which the predicted plan satisfied the specification; NaN if unknown.
+        certified: Whether the first plan was known to be safe to the end of the episode.
     """
 
     seed: int
@@ -46,6 +49,8 @@ class Episode:
     backup: float
     refinement: float
     plan_ms: tuple[float, ...]
+    plans: float = math.nan
+    certified: bool = False
 
     @classmethod
     def of(cls, rollout: Rollout) -> Episode:
@@ -59,6 +64,8 @@ class Episode:
             backup=rollout.share("backup"),
             refinement=rollout.share("refinement"),
             plan_ms=tuple(float(x) for x in rollout.plan_ms),
+            plans=float(np.mean(rollout.plan_rho > 0)) if np.isfinite(rollout.plan_rho).all() else math.nan,
+            certified=bool(rollout.extra.get("certified", [False])[0] == 1.0),
         )
 
 
@@ -121,7 +128,7 @@ class Evaluation:
         by_seed = []
         for episode in self.episodes:
             row = asdict(episode) | {"violations": list(episode.violations)}
-            del row["plan_ms"]
+            del row["plan_ms"], row["plans"], row["certified"]
             plan_ms = np.array(episode.plan_ms)
             by_seed.append(row | {"plan_ms_p50": float(np.median(plan_ms)), "plan_ms_max": float(plan_ms.max())})
         return self.summary() | {"by_seed": by_seed}

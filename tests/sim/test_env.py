@@ -18,10 +18,10 @@ import sim
 from robo.core.errors import ConfigError, NonFiniteError, RoboError, TaskError, UnknownNameError
 from sim.env import EnvOptions, TaskEnv, make, make_vector
 from sim.scene import Scene, compose
-from tasks.arm import Camera
+from tasks.arm import ArmTask, Camera
 from tasks.registry import TASKS, load_task
 
-TASK_NAMES = list(TASKS)
+TASK_NAMES = [name for name in TASKS if isinstance(load_task(name), ArmTask)]
 
 
 @pytest.fixture(params=TASK_NAMES)
