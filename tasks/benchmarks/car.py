@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from array_api_compat import array_namespace
 
-from tasks.benchmarks.steps import join, soft_step, split
+from tasks.benchmarks.steps import join, split, step
 from tasks.system import SystemTask
 from tasks.task import Array, Arrays, Signal, Source, Stage
 
@@ -72,7 +72,7 @@ class Car(SystemTask):
         xp, dt = array_namespace(state), self.ctrl_dt_s
         x, v, light, clock, gap, lead, must_yield = split(state)
         faster = xp.clip(v + dt * control[..., 0], -0.01, FASTEST_M_S)
-        waited = (clock + dt * soft_step(x - STOP_M)) * soft_step(-x)
+        waited = (clock + dt * step(x - STOP_M, gentle=3.0)) * step(-x, gentle=3.0)
         cycle = clock + dt - CYCLE_S * (clock + dt >= CYCLE_S)
         closer = gap + dt * (lead - v) * (gap >= 0)
         return join(x + dt * v, faster, light, (1 - light) * waited + light * cycle, closer, lead, must_yield)

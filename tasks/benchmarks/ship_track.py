@@ -8,7 +8,7 @@ import numpy as np
 
 from robo.core.errors import TaskError
 from tasks.benchmarks import ship
-from tasks.benchmarks.steps import join, soft_step, split
+from tasks.benchmarks.steps import join, split, step
 from tasks.system import SystemTask
 from tasks.task import Array, Arrays, Signal, Source, Stage
 
@@ -25,7 +25,8 @@ class ShipTrack(SystemTask):
     """Pass the obstacle, stay in the river, and be back on the track, for good, before the time off it is used up.
 
     "Time left until the track is kept" is ``(time_left_s >= 0) U G (on track)``. Time runs only off the track, so
-    this is the same as: there is time left at every moment, and the last one is on the track.
+    this is the same as: there is time left at every moment, and the last one is on the track. It runs in sub-steps of
+    0.075 s, so "not below 0" is written as "above -0.03", which rounding cannot turn round.
     """
 
     name = "bench/ship_track"
@@ -43,7 +44,7 @@ class ShipTrack(SystemTask):
         "y_m": Signal(unit="m", source=Source.PROPRIOCEPTION, text="distance from the middle of the river"),
         "time_left_s": Signal(unit="s", source=Source.PROPRIOCEPTION, text="time that is left off the track"),
     }
-    mission = "G[0,3](time_left_s >= 0) and F[3,3](abs(y_m) < 0.3)"
+    mission = "G[0,3](time_left_s > -0.03) and F[3,3](abs(y_m) < 0.3)"
     safety = "clearance_m > 0 and abs(y_m) < 2"
     stages = (Stage(name="on the track", condition="abs(y_m) < 0.3"),)
 
@@ -75,7 +76,7 @@ class ShipTrack(SystemTask):
         # Sub-steps of the ship's y: at the start, and after one of two Euler steps.
         half = moving[1] + h * _drift(moving)
         for y in (moving[1], half):
-            left = left - h * soft_step(y * y - TRACK_M**2)
+            left = left - h * step(y * y - TRACK_M**2, gentle=1.5)
         return join(*middle, *own[6:9], left)
 
     def measure(self, state: Array) -> dict[str, Array]:
@@ -91,7 +92,7 @@ class ShipTrack(SystemTask):
 
     def success(self, trace: Arrays) -> bool:
         """Touched nothing, was never late, and ended on the track."""
-        late = trace["time_left_s"].min() < 0 or abs(trace["y_m"][-1]) >= TRACK_M
+        late = trace["time_left_s"].min() < -0.03 or abs(trace["y_m"][-1]) >= TRACK_M
         return bool(not late and min(trace["clearance_m"].min(), 2 - np.abs(trace["y_m"]).max()) > 0)
 
     def position(self, state: Array) -> Array:

@@ -9,10 +9,18 @@ from array_api_compat import array_namespace
 Array = Any  # numpy.ndarray or torch.Tensor
 
 
-def soft_step(x: Array) -> Array:
-    """0 below 0, 1 above, ``(1 + tanh(500 x)) / 2`` in between: a step with a gradient."""
+def step(x: Array, gentle: float, sharp: float = 500.0) -> Array:
+    """0 below 0, 1 above: ``(1 + tanh(sharp x)) / 2``, in torch with the gradient of ``(1 + tanh(gentle x)) / 2``.
+
+    A sharp step has no gradient to speak of except at its edge; with a gentle one (straight through, Bengio et al.,
+    arXiv 1308.3432) a planner learns on which side it is and where the edge lies.
+    """
     xp = array_namespace(x)
-    return 0.5 + 0.5 * xp.tanh(500.0 * x)
+    value = 0.5 + 0.5 * xp.tanh(sharp * x)
+    if hasattr(x, "detach"):
+        soft = 0.5 + 0.5 * xp.tanh(gentle * x)
+        return value.detach() + soft - soft.detach()
+    return value
 
 
 def split(state: Array) -> list[Array]:
