@@ -28,7 +28,7 @@ class PlanOnce(SystemPolicy):
 
     def __init__(self, task: SystemTask, aim: float = 1e-3) -> None:
         self.task, self.task_name, self.aim = task, task.name, aim
-        self.model = SystemModel(task, dtype=torch.float64)
+        self.model = SystemModel(task)
 
     @abstractmethod
     def solve(self, state: Tensor) -> Tensor:

@@ -45,11 +45,11 @@ class NpcLearner(PoolLearner):
         with torch.no_grad():
             features = self.model.features(state, tick, prefix)
         states = self.task.roll_out(state, self.task.squash(self.network(features)))
-        trace = self.model.trace(prefix, tick, states)
+        trace = self.model.trace(prefix, tick, self.task.measure(states))
         parts = self.model.part_rhos(trace, smooth=self.config.smooth)
 
         def go_on() -> dict[str, float]:
-            rho = self.model.part_rhos(trace).amin(-1)
+            rho = self.model.rho(trace)
             self._advance(index, states.detach().cpu(), {k: v.detach().cpu() for k, v in trace.items()})
             return satisfaction(rho, tick == 0)
 

@@ -51,9 +51,11 @@ class NpcPolicy(SystemPolicy):
     starts with such a plan stays safe.
     """
 
+    # Plans are judged in double precision: a verdict must not hang on rounding.
+
     def __init__(self, task: SystemTask, config: NpcConfig, network: ControlNetwork) -> None:
         self.task, self.task_name, self.config, self.network = task, task.name, config.plan, network
-        self.model = SystemModel(task, dtype=torch.float64)
+        self.model = SystemModel(task)
 
     def reset(self, obs: Obs, seed: int = 0) -> None:
         """See `SystemPolicy`."""
@@ -128,7 +130,7 @@ class NpcPolicy(SystemPolicy):
 
     def _trace(self, states: Tensor, tick: int) -> dict[str, Tensor]:
         prefix = {name: value.expand(len(states), -1) for name, value in self._prefix.items()}
-        return self.model.trace(prefix, torch.full((len(states),), tick), states)
+        return self.model.trace(prefix, torch.full((len(states),), tick), self.task.measure(states))
 
     def _search(self, state: Tensor, tick: int, best: Plan) -> Plan:
         """Plans at random about the best one and about nothing, then gradient steps from the best of these."""

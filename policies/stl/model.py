@@ -7,16 +7,14 @@ from collections.abc import Mapping
 import torch
 
 from hardware.robots.kinematics_torch import TorchKinematics
+from policies.spec_model import SpecModel, Trace
 from tasks.arm import ArmTask
 from tasks.dynamics.arm import ArmMotion
-from tasks.stl import Formula, parse
 
 Tensor = torch.Tensor
-Trace = dict[str, Tensor]
-"""Signals by name, (B, T + 1) each, at all control ticks of an episode."""
 
 
-class PlanModel:
+class PlanModel(SpecModel):
     """Differentiable, batched prediction of one task on one arm.
 
     Args:
@@ -27,7 +25,8 @@ class PlanModel:
     """
 
     def __init__(self, task: ArmTask, reserve: float, device: str = "cpu") -> None:
-        self.task, self.device = task, torch.device(device)
+        super().__init__(task, device)
+        self.task = task
         self.motion = ArmMotion(task.robot, task.ctrl_dt_s, task.steps)
         self.kinematics = TorchKinematics(task.robot)
         limits = task.robot.limits
@@ -38,10 +37,6 @@ class PlanModel:
             name: signal.error_bound + (reserve if name in task.safety_formula.signals else 0.0)
             for name, signal in task.signals.items()
         }
-        # The specification as a list of parts that must all hold: gradients reach every part at once.
-        self.mission = task.mission_formula.conjuncts
-        always = [f"always[0,{task.horizon_s:g}]({part})" for part in task.safety_formula.conjuncts]
-        self.parts: tuple[Formula, ...] = (*self.mission, *(parse(text, signals=task.signals) for text in always))
 
     def _tensor(self, value) -> Tensor:
         return torch.as_tensor(value, dtype=torch.float32, device=self.device)
@@ -61,31 +56,6 @@ class PlanModel:
         state |= self.task.forecast(obs, tau)
         signals = self.task.measure(state, {name: value[:, None] for name, value in obs.items()})
         return {name: value - self._subtract[name] for name, value in signals.items()}
-
-    def trace(self, prefix: Mapping[str, Tensor], tick: Tensor, predicted: Mapping[str, Tensor]) -> Trace:
-        """Whole-episode trace: what was executed before `tick` (B,), then the prediction, whose sample 0 lies at it."""
-        times = torch.arange(self.task.steps + 1, device=self.device)
-        ahead = times[None, :] - tick[:, None]
-        index = ahead.clamp(0, next(iter(predicted.values())).shape[1] - 1)
-        past = ahead < 0
-        return {
-            name: torch.where(past, prefix[name], torch.gather(value, 1, index)) for name, value in predicted.items()
-        }
-
-    def rho(self, trace: Trace) -> Tensor:
-        """Exact robustness of the whole specification at the start of the episode: (B,)."""
-        return self.part_rhos(trace).amin(-1)
-
-    def part_rhos(self, trace: Trace, smooth: float | None = None) -> Tensor:
-        """Robustness of every part, (B, parts); smooth with a temperature, else exact."""
-        dt = self.task.ctrl_dt_s
-        return torch.stack([part.robustness_at_start(trace, dt, smooth=smooth) for part in self.parts], dim=-1)
-
-    def progress(self, prefix: Mapping[str, Tensor], tick: Tensor) -> Tensor:
-        """What is already certain of every part of the mission, (B, parts): its robustness' lower bound, in [-1, 1]."""
-        dt = self.task.ctrl_dt_s
-        low = [part.bounds_at_start(prefix, dt, known=tick)[0] for part in self.mission]
-        return torch.stack(low, dim=-1).clamp(-0.1, 0.1) * 10.0
 
     def features(self, q: Tensor, v: Tensor, tick: Tensor, obs: Mapping[str, Tensor], progress: Tensor) -> Tensor:
         """Input of the network, (B, F): arm, time, progress, and all observed points, also relative to the tool."""

@@ -20,9 +20,13 @@ What is reported, over executed traces (the truth of the simulator):
   satisfied            the specification's exact robustness is above 0
   success              the task's own measure of success
   safety violations    episodes with a contact, or a joint or velocity limit exceeded, in any physics step
+                       (systems without an arm: episodes with a sample at which the safety formula is false)
   backup, refinement   share of control steps they made
   planning time        of one step [ms]
 Rates come with 95 % Wilson intervals. The result is kept in RUN/eval.json.
+
+With --mismatch 0.1 an arm's masses and servo gains are off by up to 10 % and it carries up to a tenth of its rated
+payload; the controls of any other system act up to 10 % more or less strongly. Drawn anew every episode.
 
 examples:
   robo-eval runs/reach_avoid/last --episodes 100 --json out.json
@@ -39,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
     parser.add_argument("--json", metavar="FILE", help="write the result there too")
     parser.add_argument(
-        "--mismatch", type=float, default=0.0, metavar="X", help="masses and servo gains off by up to X (0.1: ±10 %%)"
+        "--mismatch", type=float, default=0.0, metavar="X", help="the world differs from the model by up to X"
     )
     parser.add_argument(
         "--record", type=int, default=0, metavar="N", help="keep the first N rollouts in RUN/recordings"
@@ -107,7 +111,7 @@ def _table(record: dict[str, Any]) -> Table:
 
     title = f"{record['task']}, policy {record['policy']}: {record['episodes']} episodes from seed {record['seed']}"
     if record["mismatch"]:
-        title += f", masses and gains ±{100 * record['mismatch']:g} %"
+        title += f", mismatch ±{100 * record['mismatch']:g} %"
     table = Table(title=title, title_justify="left")
     table.add_column("executed")
     table.add_column("value", justify="right")

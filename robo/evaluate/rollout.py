@@ -73,14 +73,11 @@ def roll_out(env: TaskEnv, policy: Policy, seed: int, *, name: str = "policy") -
         plan_ms.append(float(chunk.info.get("plan_ms", elapsed_ms)))
         done = terminated or truncated
     observation = stack([o for o, _ in samples])
-    signals = stack([i["signals"] for _, i in samples])
-    dt, at_rest = task.ctrl_dt_s, np.zeros_like(instance["joint_pos"])
-    low, high = online(task, signals)
+    at_rest = np.zeros_like(instance["joint_pos"])
     return ArmRollout(
-        task=task.name,
+        **scored(task, [i for _, i in samples]),
         policy=name,
         seed=seed,
-        dt_s=dt,
         joint_pos=observation["joint_pos"],
         joint_vel=observation["joint_vel"],
         command_pos=np.stack([instance["joint_pos"], *(c.joint_pos[0] for c in chunks)]),
@@ -91,18 +88,28 @@ def roll_out(env: TaskEnv, policy: Policy, seed: int, *, name: str = "policy") -
         instance=instance,
         world=stack([i["world"] for _, i in samples]),
         bodies=stack([i["bodies"] for _, i in samples]),
-        signals=signals,
-        predicates=stack([i["predicates"] for _, i in samples]),
-        parts={str(part): float(part.rho(signals, dt)[0]) for part in task.formula.conjuncts},
-        rho=float(task.formula.rho(signals, dt)[0]),
-        rho_low=low,
-        rho_high=high,
         plan_ee=pad([_plan_ee(task, c) for c in chunks]),
         plan_rho=np.array([float(c.info.get("plan_rho", np.nan)) for c in chunks]),
         plan_ms=np.array(plan_ms),
         violations=describe(info["violations"]),
-        success=task.success(signals),
     )
+
+
+def scored(task: Task, infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The fields of a `Rollout` that say how an executed trace fares, from what an environment told at every sample."""
+    signals, dt = stack([info["signals"] for info in infos]), task.ctrl_dt_s
+    low, high = online(task, signals)
+    return {
+        "task": task.name,
+        "dt_s": dt,
+        "signals": signals,
+        "predicates": stack([info["predicates"] for info in infos]),
+        "parts": {str(part): float(part.rho(signals, dt)[0]) for part in task.formula.conjuncts},
+        "rho": float(task.formula.rho(signals, dt)[0]),
+        "rho_low": low,
+        "rho_high": high,
+        "success": task.success(signals),
+    }
 
 
 def describe(violations: Mapping[str, Any]) -> tuple[str, ...]:

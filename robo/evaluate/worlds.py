@@ -12,7 +12,7 @@ import numpy as np
 from policies.system import ControlPlan, SystemPolicy
 from robo.core.errors import ConfigError, TaskError
 from robo.data.rollout import CONTROLLERS, Rollout, SystemRollout
-from robo.evaluate.rollout import FIRST_SEED, online, pad, roll_out, stack
+from robo.evaluate.rollout import FIRST_SEED, pad, roll_out, scored
 from tasks.arm import ArmTask
 from tasks.system import SystemTask
 from tasks.task import Task
@@ -100,25 +100,17 @@ class SystemWorld(World):
             plans.append(plan)
             plan_ms.append(float(plan.info.get("plan_ms", elapsed_ms)))
             done = terminated or truncated
-        signals = stack([i["signals"] for _, i in samples])
-        low, high = online(task, signals)
-        dt = task.ctrl_dt_s
+        score = scored(task, [i for _, i in samples])
+        signals, dt = score["signals"], task.ctrl_dt_s
         return SystemRollout(
-            task=task.name,
+            **score,
             policy=name,
             seed=seed,
-            dt_s=dt,
             state=np.stack([o["state"] for o, _ in samples]),
             control=np.stack([i["control"] for _, i in samples[1:]]),
             plan_state=pad([plan.state for plan in plans]),
             controller=np.array([CONTROLLERS.index(plan.controller) for plan in plans]),
             instance=instance,
-            signals=signals,
-            predicates=stack([i["predicates"] for _, i in samples]),
-            parts={str(part): float(part.rho(signals, dt)[0]) for part in task.formula.conjuncts},
-            rho=float(task.formula.rho(signals, dt)[0]),
-            rho_low=low,
-            rho_high=high,
             plan_rho=np.array([float(plan.info.get("plan_rho", np.nan)) for plan in plans]),
             plan_ms=np.array(plan_ms),
             violations=tuple(
@@ -126,7 +118,6 @@ class SystemWorld(World):
                 for part in task.safety_formula.conjuncts
                 if not part.verdict(signals, dt).all()
             ),
-            success=task.success(signals),
             extra={
                 name: [float(plan.info[name]) for plan in plans] for name in ("certified",) if name in plans[0].info
             },

@@ -23,12 +23,14 @@ torch.set_num_threads(1)
 @pytest.mark.parametrize("make", [GradientSearch, CrossEntropy, Mppi])
 def test_each_solves_starts_from_scratch_and_executes_what_it_planned(make: type[PlanOnce]) -> None:
     task = system_task(load_task("bench/ship_safe"))
-    policy, world = make(task), open_world(task)
+    policy, world, solved = make(task), open_world(task), []
+    solve = policy.solve
+    policy.solve = lambda state: solved.append(state) or solve(state)  # type: ignore[method-assign]
     rollouts = [world.roll_out(policy, seed) for seed in range(4)]
     assert sum(r.satisfied for r in rollouts) >= 3
+    assert len(solved) == 4, "once per episode"
     for rollout in rollouts:
         assert rollout.rho == pytest.approx(rollout.plan_rho[0], abs=1e-9)
-        assert rollout.plan_ms[0] > 10 * rollout.plan_ms[1:].max()
 
 
 def test_settings_are_checked() -> None:
