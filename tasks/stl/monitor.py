@@ -358,7 +358,10 @@ class _End:
         return first, last
 
     def _fold(self, op: Extreme, track: _Track, changed: Sequence[Range | None]) -> Range | None:
-        """Fold the changed samples of the children into the values whose windows hold them."""
+        """Fold the changed samples of the children into the values whose windows hold them.
+
+        A few array operations a part, whatever the width: all windows are taken at once by doubling.
+        """
         pick = np.maximum if op.largest else np.minimum
         low, high = track.end, track.base - 1
         for child, lo, hi in op.parts:
@@ -373,12 +376,19 @@ class _End:
                     track.data[0] = pick.reduce(held, initial=track.data[0])
                     low = high = track.base
                 continue
-            for at in range(span[0], span[1] + 1):
-                first, last = max(at - hi, track.base), min(at - lo, track.end - 1)
-                if first <= last:
-                    held = track.data[int(first) - track.base : int(last) + 1 - track.base]
-                    pick(held, fresh[at - span[0]], out=held)
-                    low, high = min(low, int(first)), max(high, int(last))
+            first, last = int(max(span[0] - hi, track.base)), int(min(span[1] - lo, track.end - 1))
+            if first <= last:
+                held = track.view(first, last)
+                if span[0] < span[1]:
+                    # What each window sees of the changed stretch; nothing, where it reaches beyond.
+                    neutral = -math.inf if op.largest else math.inf
+                    reach = np.full(int(last - first + hi - lo) + 1, neutral)
+                    start = span[0] - (first + int(lo))
+                    a, b = max(start, 0), min(start + len(fresh), len(reach))
+                    reach[a:b] = fresh[a - start : b - start]
+                    fresh = self.algebra.window(reach[None], int(hi - lo) + 1, op.largest)[0]
+                pick(held, fresh, out=held)
+                low, high = min(low, first), max(high, last)
         return (low, high) if low <= high else None
 
     def _update_endless(self, i: int, op: Chain, now: int) -> Range:
