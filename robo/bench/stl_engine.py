@@ -67,11 +67,11 @@ def _measure(batch: int, samples: int, seed: int, turns: int, peers: bool, share
     short = {"x": x[:, :100].contiguous(), "y": y[:, :100].contiguous()}
     rows: list[dict[str, Any]] = []
     cases: list[tuple[str, Any, dict[str, Tensor], Any, bool]] = [
-        ("F[0,50](G[0,20](x > 0))", nested, {"x": x}, None, True),
-        ("(x > 0) U[0,50] (y > 0)", until, short, None, True),
-        ("F[0,50](G[0,20](x > 0)), log-sum-exp", nested, {"x": x}, LogSumExp(10.0), True),
-        ("F[0,50](G[0,20](x > 0)), softmax", nested, {"x": x}, Softmax(10.0), True),
-        ("F[0,50](G[0,20](x > 0)), D-GMSR", nested, {"x": x}, Dgmsr(), False),
+        ("`F[0,50](G[0,20](x > 0))`", nested, {"x": x}, None, True),
+        ("`(x > 0) U[0,50] (y > 0)`", until, short, None, True),
+        ("`F[0,50](G[0,20](x > 0))`, log-sum-exp", nested, {"x": x}, LogSumExp(10.0), True),
+        ("`F[0,50](G[0,20](x > 0))`, softmax", nested, {"x": x}, Softmax(10.0), True),
+        ("`F[0,50](G[0,20](x > 0))`, D-GMSR", nested, {"x": x}, Dgmsr(), False),
     ]
     for name, formula, signals, smooth, known in cases:
         size = f"{batch} x {next(iter(signals.values())).shape[1]}"
