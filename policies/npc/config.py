@@ -54,8 +54,10 @@ class PlanConfig:
     """Robustness below which a plan is repaired."""
     samples: int = 512
     """Plans tried at random about the network's."""
+    refits: int = 15
+    """How often new ones are drawn about the best of them (cross-entropy method)."""
     starts: int = 16
-    """The best of them, improved by gradient steps at once."""
+    """The best of them; in the end improved by gradient steps at once."""
     iterations: int = 40
     """Gradient steps at the most; fewer where one succeeds."""
     rounds: int = 2
@@ -70,11 +72,11 @@ class PlanConfig:
     """Scatter of the random plans, before squashing."""
 
     def __post_init__(self) -> None:
-        for name in ("samples", "starts", "iterations", "rounds", "smooth", "learning_rate", "spread"):
+        for name in ("samples", "refits", "starts", "iterations", "rounds", "smooth", "learning_rate", "spread"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"plan.{name} must be positive, not {getattr(self, name)!r}")
-        if self.starts > self.samples:
-            raise ConfigError(f"plan.starts ({self.starts}) must not exceed plan.samples ({self.samples})")
+        if 4 * self.starts > self.samples:
+            raise ConfigError(f"plan.samples ({self.samples}) must be at least 4 times plan.starts ({self.starts})")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,8 +79,8 @@ class NpcPolicy(SystemPolicy):
         # Where all went as predicted a search that failed before is not repeated: nothing new is known.
         expected = self._plan is not None and float((state[0] - self._plan.states[1]).abs().max()) < SURPRISE
         if self.config.search and best.rho < self.config.margin and not expected:
-            for _ in range(self.config.rounds if tick == 0 else 1):
-                best = self._search(state, tick, best)
+            for k in range(self.config.rounds if tick == 0 else 1):
+                best = self._search(state, tick, best, afresh=k % 2 == 1)
                 if best.rho >= self.config.margin:
                     break
         maker = best.maker
@@ -132,29 +132,39 @@ class NpcPolicy(SystemPolicy):
         prefix = {name: value.expand(len(states), -1) for name, value in self._prefix.items()}
         return self.model.trace(prefix, torch.full((len(states),), tick), self.task.measure(states))
 
-    def _search(self, state: Tensor, tick: int, best: Plan) -> Plan:
-        """Plans at random about the best one and about nothing, then gradient steps from the best of these."""
+    def _search(self, state: Tensor, tick: int, best: Plan, afresh: bool) -> Plan:
+        """Plans at random, refitted to their elite (cross-entropy method), then gradient steps from it.
+
+        About the best plan there is, the elite being those whose parts lack least together; or `afresh`, about nothing,
+        the elite being those whose worst part is best: where the network goes round the wrong side of something, no
+        small change of its plan helps.
+        """
         cfg, n = self.config, self.config.samples
         left, m = best.raw.shape
         if left == 0:
             return best
-        # A few knots joined linearly: random plans that jump at every step lead nowhere.
+        # A few knots joined linearly: plans that jump at every step seldom lead anywhere.
         knots = max(2, left // 4)
         noise = torch.randn(n, m, knots, generator=self._random, dtype=torch.float64)
         noise = torch.nn.functional.interpolate(noise, size=left, mode="linear", align_corners=True).mT
         scale = cfg.spread * torch.logspace(-1.5, 0.5, n // 2, dtype=torch.float64)[:, None, None]
-        raw = torch.cat([best.raw + scale * noise[: n // 2], 2.0 * noise[n // 2 :]])
-        raw[0] = best.raw
-        makers: list[Controller] = ["refinement"] * n
-        states = self.task.roll_out(state.expand(n, -1), self.task.squash(raw))
-        parts = self.model.part_rhos(self._trace(states, tick))
-        shortfall = torch.relu(cfg.aim - parts).sum(-1)
-        found = max(self._judge(state, tick, raw[parts.amin(-1).argmax()][None], makers[:1]), key=lambda p: p.rho)
-        best = found if found.rho > best.rho else best
-        if best.rho >= cfg.aim:
-            return best
-        chosen = raw[shortfall.topk(cfg.starts, largest=False).indices]
-        return self._climb(state, tick, chosen, best)
+        white = torch.randn(n, left, m, generator=self._random, dtype=torch.float64)
+        raw = torch.cat([white[: n // 2] if afresh else best.raw + scale * noise[: n // 2], 2.0 * noise[n // 2 :]])
+        for k in range(cfg.refits + 1):
+            states = self.task.roll_out(state.expand(n, -1), self.task.squash(raw))
+            parts = self.model.part_rhos(self._trace(states, tick))
+            i = int(parts.amin(-1).argmax())
+            if parts[i].amin() > best.rho:
+                best = self._judge(state, tick, raw[i][None], ["refinement"])[0]
+            if best.rho >= cfg.aim:
+                return best
+            value = parts.amin(-1) if afresh else -torch.relu(cfg.aim - parts).sum(-1)
+            elite = raw[value.topk(2 * cfg.starts).indices]
+            if k < cfg.refits:
+                white = torch.randn(n, left, m, generator=self._random, dtype=torch.float64)
+                raw = elite.mean(0) + elite.std(0).clamp_min(0.02) * white
+                raw[: len(elite)] = elite
+        return self._climb(state, tick, elite[: cfg.starts], best)
 
     def _climb(self, state: Tensor, tick: int, raw: Tensor, best: Plan) -> Plan:
         """Adam on raw controls (B, P, m), until one plan reaches the aim."""

@@ -12,7 +12,7 @@ from robo.cli import deploy, train, view
 from robo.cli.eval import main as evaluate_main
 from robo.data.rollout import Rollout, SystemRollout
 
-TINY = ["--train.steps", "4", "--train.batch", "8", "--train.pool", "16", "--train.width", "8", "--plan.samples", "16"]
+TINY = ["--train.steps", "4", "--train.batch", "8", "--train.pool", "16", "--train.width", "8", "--plan.samples", "64"]
 
 
 def test_from_training_to_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -40,7 +40,7 @@ def test_settings_are_checked() -> None:
 
 def test_the_benchmark_puts_them_side_by_side(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    options = {"train.steps": "3", "train.batch": "8", "train.pool": "16", "train.width": "8", "plan.samples": "32"}
+    options = {"train.steps": "3", "train.batch": "8", "train.pool": "16", "train.width": "8", "plan.samples": "64"}
     train(resolve("bench/car", options | {"plan.iterations": "4"}))
     report = stl_bench(tasks=["car"], states=6, baselines=["mppi"], baseline_states=2, budget=2, workers=1)
     ours, mppi = report.rows
