@@ -10,7 +10,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from robo.core.errors import TaskError
-from tasks.task import Array, Arrays, Task
+from tasks.task import Array, Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -121,8 +121,3 @@ def system_task(task: Task) -> SystemTask:
     if not isinstance(task, SystemTask):
         raise TaskError(f"task {task.name} is no system with known dynamics; train it with: --policy {task.policy}")
     return task
-
-
-def stack(instances: list[Arrays]) -> np.ndarray:
-    """Starts of instances, (B, n)."""
-    return np.stack([instance["state"] for instance in instances])

@@ -132,52 +132,48 @@ class SamplingConfig:
             raise ConfigError("sampling: samples, iterations, elites and temperature must be positive")
 
 
-class CrossEntropy(PlanOnce):
-    """Cross-entropy method: a Gaussian over raw controls, refitted to the best samples."""
+class Sampling(PlanOnce):
+    """Draws plans about a mean, again and again, and moves the mean towards the good ones."""
 
     def __init__(self, task: SystemTask, config: SamplingConfig | None = None) -> None:
         super().__init__(task)
         self.config = config or SamplingConfig()
 
+    @abstractmethod
+    def refit(self, raw: Tensor, rho: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+        """New mean and spread (T, m) from plans (B, T, m), their robustness (B,), and how far the search is, 0..1."""
+
     def solve(self, state: Tensor) -> Tensor:
         """See `PlanOnce`."""
-        cfg = self.config
         mean = torch.zeros(self.task.steps, self.task.control_size, dtype=torch.float64)
         std = torch.ones_like(mean)
         best, best_rho = mean, -np.inf
-        for _ in range(cfg.iterations):
-            raw = mean + std * self.noise(cfg.samples)
-            rho = self.parts(self.roll_out(state, raw)).amin(-1)
-            order = rho.argsort(descending=True)
-            if rho[order[0]] > best_rho:
-                best, best_rho = raw[order[0]], float(rho[order[0]])
-            if best_rho >= self.aim:
-                break
-            elite = raw[order[: cfg.elites]]
-            mean, std = elite.mean(0), elite.std(0).clamp_min(0.01)
-        return best
-
-
-class Mppi(PlanOnce):
-    """Model predictive path integral: the mean moves to the samples, weighted by their robustness."""
-
-    def __init__(self, task: SystemTask, config: SamplingConfig | None = None) -> None:
-        super().__init__(task)
-        self.config = config or SamplingConfig()
-
-    def solve(self, state: Tensor) -> Tensor:
-        """See `PlanOnce`."""
-        cfg = self.config
-        mean = torch.zeros(self.task.steps, self.task.control_size, dtype=torch.float64)
-        best, best_rho = mean, -np.inf
-        for k in range(cfg.iterations):
-            raw = mean + (1.0 - 0.8 * k / cfg.iterations) * self.noise(cfg.samples)
+        for k in range(self.config.iterations):
+            raw = mean + std * self.noise(self.config.samples)
             rho = self.parts(self.roll_out(state, raw)).amin(-1)
             i = int(rho.argmax())
             if rho[i] > best_rho:
                 best, best_rho = raw[i], float(rho[i])
             if best_rho >= self.aim:
                 break
-            weight = torch.softmax(rho / cfg.temperature, dim=0)
-            mean = (weight[:, None, None] * raw).sum(0)
+            mean, std = self.refit(raw, rho, (k + 1) / self.config.iterations)
         return best
+
+
+class CrossEntropy(Sampling):
+    """Cross-entropy method: a Gaussian over raw controls, refitted to the best samples."""
+
+    def refit(self, raw: Tensor, rho: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+        """See `Sampling`."""
+        elite = raw[rho.topk(self.config.elites).indices]
+        return elite.mean(0), elite.std(0).clamp_min(0.01)
+
+
+class Mppi(Sampling):
+    """Model predictive path integral: the mean moves to the samples, weighted by their robustness."""
+
+    def refit(self, raw: Tensor, rho: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+        """See `Sampling`."""
+        weight = torch.softmax(rho / self.config.temperature, dim=0)
+        mean = (weight[:, None, None] * raw).sum(0)
+        return mean, torch.full_like(mean, 1.0 - 0.8 * progress)

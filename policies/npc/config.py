@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from policies.checks import require_pool, require_positive
 from robo.core.errors import ConfigError
 
 
@@ -31,13 +32,8 @@ class TrainConfig:
     """Share of visited states that go back to the start of a fresh episode."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "pool", "learning_rate", "width", "depth", "smooth", "margin"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"train.{name} must be positive, not {getattr(self, name)!r}")
-        if self.batch > self.pool:
-            raise ConfigError(f"train.batch ({self.batch}) must not exceed train.pool ({self.pool})")
-        if not 0.0 <= self.restart <= 1.0:
-            raise ConfigError(f"train.restart must lie in [0, 1], not {self.restart!r}")
+        require_positive(self, "train", "steps", "batch", "pool", "learning_rate", "width", "depth", "smooth", "margin")
+        require_pool(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +68,9 @@ class PlanConfig:
     """Scatter of the random plans, before squashing."""
 
     def __post_init__(self) -> None:
-        for name in ("samples", "refits", "starts", "iterations", "rounds", "smooth", "learning_rate", "spread"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"plan.{name} must be positive, not {getattr(self, name)!r}")
+        require_positive(
+            self, "plan", "samples", "refits", "starts", "iterations", "rounds", "smooth", "learning_rate", "spread"
+        )
         if 4 * self.starts > self.samples:
             raise ConfigError(f"plan.samples ({self.samples}) must be at least 4 times plan.starts ({self.starts})")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from policies.checks import require_pool, require_positive
 from policies.stl.certificate import CertificateConfig
-from robo.core.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +32,8 @@ class TrainConfig:
     """Share of visited states that go back to the start of a fresh episode."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "pool", "learning_rate", "width", "depth", "smooth"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"train.{name} must be positive, not {getattr(self, name)!r}")
-        if self.batch > self.pool:
-            raise ConfigError(f"train.batch ({self.batch}) must not exceed train.pool ({self.pool})")
-        if not 0.0 <= self.restart <= 1.0:
-            raise ConfigError(f"train.restart must lie in [0, 1], not {self.restart!r}")
+        require_positive(self, "train", "steps", "batch", "pool", "learning_rate", "width", "depth", "smooth")
+        require_pool(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +64,7 @@ class PlanConfig:
     """Scatter of the starts in a knot's velocity."""
 
     def __post_init__(self) -> None:
-        for name in ("starts", "iterations", "step_rad_s"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"plan.{name} must be positive, not {getattr(self, name)!r}")
+        require_positive(self, "plan", "starts", "iterations", "step_rad_s")
 
 
 @dataclass(frozen=True, kw_only=True)

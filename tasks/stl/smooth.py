@@ -32,8 +32,8 @@ class Smoothing(ABC):
 
 
 @dataclass(frozen=True)
-class LogSumExp(Smoothing):
-    """``log(sum(exp(k v))) / k``.
+class Tempered(Smoothing):
+    """A smoothing that tends to the exact max as its temperature grows.
 
     Attributes:
         temperature: k > 0, in 1 over the unit of the predicates.
@@ -50,24 +50,17 @@ class LogSumExp(Smoothing):
 
 
 @dataclass(frozen=True)
-class Softmax(Smoothing):
+class LogSumExp(Tempered):
+    """``log(sum(exp(k v))) / k``; never below the max."""
+
+
+@dataclass(frozen=True)
+class Softmax(Tempered):
     """``sum(w v)`` with weights ``w = softmax(k v)``; never above the max.
 
     The bound: the entropy of the weights is at most log(n), and ``log(sum(exp(k v))) / k`` less the entropy over k is
     the weighted mean (Gibbs).
-
-    Attributes:
-        temperature: k > 0, in 1 over the unit of the predicates.
     """
-
-    temperature: float
-
-    def __post_init__(self) -> None:
-        _check("temperature", self.temperature)
-
-    def error(self, count: int) -> float:
-        """``log(count) / k``."""
-        return math.log(count) / self.temperature
 
 
 @dataclass(frozen=True)
