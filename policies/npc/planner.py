@@ -48,10 +48,8 @@ class NpcPolicy(SystemPolicy):
     prediction. Below the margin a search tries plans at random about them and improves the best by gradient steps: at
     the start of an episode, and whenever the state is not the predicted one. With `certify`, a plan that is unsafe
     somewhere before the end of the episode never replaces one that is safe to the end: under exact dynamics whoever
-    starts with such a plan stays safe.
+    starts with such a plan stays safe. Plans are judged in double precision: a verdict must not hang on rounding.
     """
-
-    # Plans are judged in double precision: a verdict must not hang on rounding.
 
     def __init__(self, task: SystemTask, config: NpcConfig, network: ControlNetwork) -> None:
         self.task, self.task_name, self.config, self.network = task, task.name, config.plan, network
