@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
-from robo.core.errors import ConfigError
+from robo.core.errors import ConfigError, MissingDependencyError
 
 
 def require_positive(config: Any, group: str, *names: str) -> None:
@@ -33,3 +34,15 @@ def require_pool(config: Any) -> None:
         raise ConfigError(f"train.batch ({config.batch}) must not exceed train.pool ({config.pool})")
     if not 0.0 <= config.restart <= 1.0:
         raise ConfigError(f"train.restart must lie in [0, 1], not {config.restart!r}")
+
+
+def require_package(module: str, policy: str, extra: str) -> None:
+    """Refuse a policy whose optional package is not installed.
+
+    Raises:
+        MissingDependencyError: Says which, and how to install it.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise MissingDependencyError(
+            f"policy {policy} needs {module}, which is not installed; try: pip install 'robo-stack[{extra}]'"
+        )

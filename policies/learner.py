@@ -57,6 +57,30 @@ class Learner(ABC):
         """What the policy needs to act: the network's tensors alone."""
 
 
+class NothingToLearn(Learner):
+    """Of policies that only plan: a training of no steps, so that they live in run folders like any other."""
+
+    @property
+    def total_steps(self) -> int:
+        """None."""
+        return 0
+
+    def step(self) -> dict[str, float]:
+        """Never called."""
+        raise NotImplementedError
+
+    def state(self) -> tuple[Tensors, dict[str, Any]]:
+        """See `Learner`."""
+        return {}, {}
+
+    def load_state(self, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> None:
+        """See `Learner`."""
+
+    def weights(self) -> Tensors:
+        """See `Learner`."""
+        return {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class PolicyKind:
     """A kind of policy: what it is configured by, how it is trained, how it is loaded.

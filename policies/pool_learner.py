@@ -86,9 +86,10 @@ class PoolLearner(Learner):
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         size = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        if not torch.isfinite(size):
-            self.rng.bit_generator.state = before
-            raise NonFiniteError(f"gradient is {float(size)} at step {self.steps_done}; lower train.learning_rate")
+        for what, value in (("gradient", size), ("loss", loss)):
+            if not torch.isfinite(value):
+                self.rng.bit_generator.state = before
+                raise NonFiniteError(f"{what} is {float(value)} at step {self.steps_done}; lower train.learning_rate")
         self.optimiser.step()
         self.steps_done += 1
         with torch.no_grad():

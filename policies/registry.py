@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from policies.learner import PolicyKind
 from policies.npc import npc_kind
+from policies.planners import cem_kind, grad_kind, milp_kind, mpc_kind, mppi_kind
+from policies.sac import sac_kind
 from policies.stl import stl_kind
 from robo.core.registry import Registry
 
 POLICIES: Registry[PolicyKind] = Registry("policy")
 POLICIES.register("stl", stl_kind)
 POLICIES.register("npc", npc_kind)
+POLICIES.register("grad", grad_kind)
+POLICIES.register("cem", cem_kind)
+POLICIES.register("mppi", mppi_kind)
+POLICIES.register("mpc", mpc_kind)
+POLICIES.register("milp", milp_kind)
+POLICIES.register("sac", sac_kind)

@@ -38,7 +38,7 @@ def test_the_lock_covers_what_the_project_needs():
 
 
 def test_extras():
-    extras = {"pybullet", "pointcloud", "video", "rlbench", "hardware", "cluster", "dev"}
+    extras = {"planners", "rl", "pybullet", "pointcloud", "video", "rlbench", "hardware", "cluster", "dev"}
     assert set(PROJECT["project"]["optional-dependencies"]) == extras
 
 

@@ -56,8 +56,8 @@ class PlanConfig:
     """The best of them; in the end improved by gradient steps at once."""
     iterations: int = 40
     """Gradient steps at the most; fewer where one succeeds."""
-    rounds: int = 2
-    """How often all this is repeated at the first step of an episode; once at later ones."""
+    rounds: int = 8
+    """How often at most all this is repeated at the first step of an episode; once at later ones."""
     smooth: float = 50.0
     """Temperature of the smooth robustness that the steps climb."""
     aim: float = 0.02

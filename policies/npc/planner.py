@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +12,15 @@ import torch
 
 from policies.npc.config import NpcConfig
 from policies.npc.model import ControlNetwork, SystemModel
+from policies.npc.prediction import Prediction
 from policies.pool_learner import load_weights
 from policies.system import ControlPlan, SystemPolicy
 from robo.core.errors import NonFiniteError
 from robo.core.protocols import Controller, Obs
 from tasks.system import SystemTask
 
-Tensor = torch.Tensor
+Network = Callable[[np.ndarray], np.ndarray]
+"""Features (F,) → raw controls of a whole episode (T, m)."""
 SURPRISE = 1e-9
 """A state that lies this far from the predicted one is worth another search."""
 
@@ -34,8 +37,8 @@ class Plan:
         maker: Who made it.
     """
 
-    raw: Tensor
-    states: Tensor
+    raw: np.ndarray
+    states: np.ndarray
     rho: float
     safety: float
     maker: Controller
@@ -49,36 +52,41 @@ class NpcPolicy(SystemPolicy):
     the start of an episode, and whenever the state is not the predicted one. With `certify`, a plan that is unsafe
     somewhere before the end of the episode never replaces one that is safe to the end: under exact dynamics whoever
     starts with such a plan stays safe. Plans are judged in double precision: a verdict must not hang on rounding.
+
+    Args:
+        task: The task.
+        config: Settings.
+        network: Proposes plans.
     """
 
-    def __init__(self, task: SystemTask, config: NpcConfig, network: ControlNetwork) -> None:
+    def __init__(self, task: SystemTask, config: NpcConfig, network: Network) -> None:
         self.task, self.task_name, self.config, self.network = task, task.name, config.plan, network
         self.model = SystemModel(task)
+        self._predictions = [Prediction(task, self.model, k, self.config.smooth) for k in range(task.steps)]
 
     def reset(self, obs: Obs, seed: int = 0) -> None:
         """See `SystemPolicy`."""
         self._plan: Plan | None = None
-        self._random = torch.Generator().manual_seed(seed)
-        blank = torch.zeros(1, self.task.steps + 1, dtype=torch.float64)
-        self._prefix = {name: blank.clone() for name in self.task.signals}
+        self._random = np.random.default_rng(seed)
+        self._past = np.zeros((self.task.steps + 1, len(self.task.signals)))
 
-    @torch.no_grad()
     def act(self, obs: Obs) -> ControlPlan:
         """See `SystemPolicy`."""
         began = time.perf_counter()
         tick = round(float(obs["time_s"][0]) / self.task.ctrl_dt_s)
-        state = torch.as_tensor(np.asarray(obs["state"], float))[None]
-        if not torch.isfinite(state).all():
+        state = np.asarray(obs["state"], float)
+        if not np.isfinite(state).all():
             raise NonFiniteError(f"observed state of {self.task.name} is not finite: {obs['state']}")
-        for name, value in self.task.measure(state).items():
-            self._prefix[name][0, tick] = value[0]
-        plans = self._candidates(state, tick)
+        ahead = self._predictions[tick]
+        shared = np.concatenate([self._past[:tick].ravel(), state])
+        self._past[tick] = ahead.measure(shared)
+        plans = self._candidates(ahead, shared)
         best = max(plans, key=lambda plan: plan.rho)
         # Where all went as predicted a search that failed before is not repeated: nothing new is known.
-        expected = self._plan is not None and float((state[0] - self._plan.states[1]).abs().max()) < SURPRISE
+        expected = self._plan is not None and float(np.abs(state - self._plan.states[1]).max()) < SURPRISE
         if self.config.search and best.rho < self.config.margin and not expected:
             for k in range(self.config.rounds if tick == 0 else 1):
-                best = self._search(state, tick, best, afresh=k % 2 == 1)
+                best = self._search(ahead, shared, best, afresh=k % 2 == 1)
                 if best.rho >= self.config.margin:
                     break
         maker = best.maker
@@ -89,10 +97,9 @@ class NpcPolicy(SystemPolicy):
                 best = max(safe, key=lambda plan: plan.rho)
                 maker = "backup"
         self._plan = best
-        control = self.task.squash(best.raw)
         return ControlPlan(
-            control=control.numpy(),
-            state=best.states.numpy(),
+            control=self.task.squash(best.raw),
+            state=best.states,
             controller=maker,
             info={
                 "plan_ms": 1e3 * (time.perf_counter() - began),
@@ -103,91 +110,103 @@ class NpcPolicy(SystemPolicy):
 
     # ---- planning --------------------------------------------------------------
 
-    def _candidates(self, state: Tensor, tick: int) -> list[Plan]:
+    def _candidates(self, ahead: Prediction, shared: np.ndarray) -> list[Plan]:
         """The network's plan, and what is left of the plan in force."""
-        left = self.task.steps - tick
-        at = torch.tensor([tick])
-        features = self.model.features(state, at, self._prefix)
-        raw = [self.network(features.float())[0, :left].double()]
+        raw = [np.asarray(self.network(ahead.features(shared)), float)[: ahead.left]]
         makers: list[Controller] = ["policy"]
         if self._plan is not None:
             raw.append(self._plan.raw[1:])
             makers.append(self._plan.maker)
-        if not torch.isfinite(raw[0]).all():
+        if not np.isfinite(raw[0]).all():
             del raw[0], makers[0]
         if not raw:
             raise NonFiniteError("the network's plan holds NaN or infinity, and there is no other yet")
-        return self._judge(state, tick, torch.stack(raw), makers)
+        return self._judge(ahead, shared, np.stack(raw), makers)
 
-    def _judge(self, state: Tensor, tick: int, raw: Tensor, makers: list[Controller]) -> list[Plan]:
+    def _judge(self, ahead: Prediction, shared: np.ndarray, raw: np.ndarray, makers: list[Controller]) -> list[Plan]:
         """Plans from raw controls (B, P, m)."""
-        states = self.task.roll_out(state.expand(len(raw), -1), self.task.squash(raw))
-        parts = self.model.part_rhos(self._trace(states, tick))
-        rho, safety = parts.amin(-1).tolist(), parts[:, len(self.model.mission) :].amin(-1).tolist()
+        parts, states = ahead.outcome(shared, raw)
+        rho, safety = parts.min(-1).tolist(), parts[:, len(self.model.mission) :].min(-1).tolist()
         return [Plan(raw[i], states[i], rho[i], safety[i], makers[i]) for i in range(len(raw))]
 
-    def _trace(self, states: Tensor, tick: int) -> dict[str, Tensor]:
-        prefix = {name: value.expand(len(states), -1) for name, value in self._prefix.items()}
-        return self.model.trace(prefix, torch.full((len(states),), tick), self.task.measure(states))
-
-    def _search(self, state: Tensor, tick: int, best: Plan, afresh: bool) -> Plan:
+    def _search(self, ahead: Prediction, shared: np.ndarray, best: Plan, afresh: bool) -> Plan:
         """Plans at random, refitted to their elite (cross-entropy method), then gradient steps from it.
 
         About the best plan there is, the elite being those whose parts lack least together; or `afresh`, about nothing,
         the elite being those whose worst part is best: where the network goes round the wrong side of something, no
         small change of its plan helps.
         """
-        cfg, n = self.config, self.config.samples
+        cfg, n, random = self.config, self.config.samples, self._random
         left, m = best.raw.shape
-        if left == 0:
-            return best
         # A few knots joined linearly: plans that jump at every step seldom lead anywhere.
         knots = max(2, left // 4)
-        noise = torch.randn(n, m, knots, generator=self._random, dtype=torch.float64)
-        noise = torch.nn.functional.interpolate(noise, size=left, mode="linear", align_corners=True).mT
-        scale = cfg.spread * torch.logspace(-1.5, 0.5, n // 2, dtype=torch.float64)[:, None, None]
-        white = torch.randn(n, left, m, generator=self._random, dtype=torch.float64)
-        raw = torch.cat([white[: n // 2] if afresh else best.raw + scale * noise[: n // 2], 2.0 * noise[n // 2 :]])
+        noise = _ramps(knots, left) @ random.standard_normal((n, knots, m))
+        scale = cfg.spread * np.logspace(-1.5, 0.5, n // 2)[:, None, None]
+        first = random.standard_normal((n // 2, left, m)) if afresh else best.raw + scale * noise[: n // 2]
+        raw = np.concatenate([first, 2.0 * noise[n // 2 :]])
         for k in range(cfg.refits + 1):
-            states = self.task.roll_out(state.expand(n, -1), self.task.squash(raw))
-            parts = self.model.part_rhos(self._trace(states, tick))
-            i = int(parts.amin(-1).argmax())
-            if parts[i].amin() > best.rho:
-                best = self._judge(state, tick, raw[i][None], ["refinement"])[0]
+            parts = ahead.rhos(shared, raw)
+            worst = parts.min(-1)
+            i = int(worst.argmax())
+            if worst[i] > best.rho:
+                best = self._judge(ahead, shared, raw[i][None], ["refinement"])[0]
             if best.rho >= cfg.aim:
                 return best
-            value = parts.amin(-1) if afresh else -torch.relu(cfg.aim - parts).sum(-1)
-            elite = raw[value.topk(2 * cfg.starts).indices]
+            value = worst if afresh else -np.maximum(cfg.aim - parts, 0.0).sum(-1)
+            elite = raw[np.argsort(-value, kind="stable")[: 2 * cfg.starts]]
             if k < cfg.refits:
-                white = torch.randn(n, left, m, generator=self._random, dtype=torch.float64)
-                raw = elite.mean(0) + elite.std(0).clamp_min(0.02) * white
+                spread = np.maximum(elite.std(0, ddof=1), 0.02)
+                raw = elite.mean(0) + spread * random.standard_normal((n, left, m))
                 raw[: len(elite)] = elite
-        return self._climb(state, tick, elite[: cfg.starts], best)
+        return self._climb(ahead, shared, elite[: cfg.starts], best)
 
-    def _climb(self, state: Tensor, tick: int, raw: Tensor, best: Plan) -> Plan:
-        """Adam on raw controls (B, P, m), until one plan reaches the aim."""
+    def _climb(self, ahead: Prediction, shared: np.ndarray, raw: np.ndarray, best: Plan) -> Plan:
+        """Adam (Kingma & Ba, arXiv 1412.6980) on raw controls (B, P, m), until one plan reaches the aim."""
         cfg = self.config
-        raw = raw.clamp(-3.0, 3.0).clone().requires_grad_(True)
-        optimiser = torch.optim.Adam([raw], lr=cfg.learning_rate)
-        for _ in range(cfg.iterations):
-            with torch.enable_grad():
-                states = self.task.roll_out(state.expand(len(raw), -1), self.task.squash(raw))
-                trace = self._trace(states, tick)
-                loss = torch.relu(cfg.aim + 0.01 - self.model.part_rhos(trace, smooth=cfg.smooth)).sum()
-                optimiser.zero_grad()
-                loss.backward()
-            parts = self.model.part_rhos({k: v.detach() for k, v in trace.items()})
-            i = int(parts.amin(-1).argmax())
-            rho = float(parts[i].amin())
-            if rho > best.rho:
-                safety = float(parts[i, len(self.model.mission) :].amin())
-                best = Plan(raw[i].detach().clone(), states[i].detach(), rho, safety, "refinement")
+        raw = raw.clip(-3.0, 3.0)
+        mean, square = np.zeros_like(raw), np.zeros_like(raw)
+        for k in range(1, cfg.iterations + 1):
+            parts, gradient = ahead.slopes(shared, raw, cfg.aim + 0.01)
+            worst = parts.min(-1)
+            i = int(worst.argmax())
+            if worst[i] > best.rho:
+                best = self._judge(ahead, shared, raw[i][None], ["refinement"])[0]
             if best.rho >= cfg.aim:
                 break
-            if raw.grad is not None:
-                raw.grad.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
-            optimiser.step()
+            gradient = np.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
+            mean = 0.9 * mean + 0.1 * gradient
+            square = 0.999 * square + 0.001 * gradient**2
+            step = mean / (1 - 0.9**k) / (np.sqrt(square / (1 - 0.999**k)) + 1e-8)
+            raw = raw - cfg.learning_rate * step
         return best
+
+
+@functools.cache
+def _ramps(knots: int, samples: int) -> np.ndarray:
+    """Matrix (samples, knots) that joins values at evenly spaced knots linearly."""
+    return np.array([np.interp(np.linspace(0, 1, samples), np.linspace(0, 1, knots), row) for row in np.eye(knots)]).T
+
+
+class NumpyNetwork:
+    """The layers of a `ControlNetwork`, for one row at a time: torch's calls alone would take longer than the sums.
+
+    Args:
+        network: The trained one.
+    """
+
+    def __init__(self, network: ControlNetwork) -> None:
+        layers = [layer for layer in network.body if isinstance(layer, torch.nn.Linear)]
+        self._layers = [(layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()) for layer in layers]
+        self._shape = (network.steps, network.controls)
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """(F,) → (T, m)."""
+        x = features.astype(np.float32)
+        for i, (weight, bias) in enumerate(self._layers):
+            x = weight @ x + bias
+            if i < len(self._layers) - 1:
+                x = np.maximum(x, 0.0)
+        return x.reshape(self._shape)
 
 
 def load(task: SystemTask, config: NpcConfig, weights: Mapping[str, torch.Tensor], device: str) -> NpcPolicy:
@@ -200,4 +219,4 @@ def load(task: SystemTask, config: NpcConfig, weights: Mapping[str, torch.Tensor
     network = ControlNetwork(SystemModel(task), config.train.width, config.train.depth)
     if config.plan.network:
         load_weights(network, {name: value.cpu() for name, value in weights.items()})
-    return NpcPolicy(task, config, network.eval())
+    return NpcPolicy(task, config, NumpyNetwork(network))

@@ -1,10 +1,12 @@
-"""The six benchmarks of STL neural predictive control: ours beside planners without a network, on executed traces."""
+"""The six benchmarks of STL neural predictive control: ours beside planners without a network and SAC, executed."""
 
 from __future__ import annotations
 
+import math
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,47 +14,70 @@ from typing import Any
 import numpy as np
 
 from policies.learner import AnyPolicy
+from policies.registry import POLICIES
 from robo.bench import Median, Rate, Report
-from robo.core.errors import ConfigError, UnknownNameError
-from robo.evaluate.evaluation import evaluate, one_thread
+from robo.bench.cells import Cells
+from robo.core.errors import ConfigError, RunError, TaskError, UnknownNameError
+from robo.core.machine import hardware_line
+from robo.evaluate.evaluation import Episode, evaluate, one_thread
 from robo.evaluate.rollout import FIRST_SEED
+from robo.train.config import resolve
+from robo.train.loop import train
 from robo.train.run import Run
-from tasks.system import SystemTask, system_task
+from tasks.registry import load_task
+from tasks.system import system_task
 from tasks.task import Task
 
 TASKS = ("car", "maze", "ship_safe", "ship_track", "rover", "panda")
-BASELINES = ("grad", "cem", "mppi")
+PLANNERS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "grad": ("grad", {}),
+    "grad-compiled": ("grad", {"compiled": True}),
+    "cem": ("cem", {}),
+    "cem-compiled": ("cem", {"compiled": True}),
+    "mppi": ("mppi", {}),
+    "mppi-compiled": ("mppi", {"compiled": True}),
+    "mpc": ("mpc", {}),
+    "milp": ("milp", {}),
+}
+"""Baselines that learn nothing: name → kind of policy, changes of its settings."""
+BASELINES = (*PLANNERS, "sac")
+PROOF_S = 10.0
+"""Most time for a proof that there is no plan."""
 
 
 def stl_bench(
-    runs: str = "runs/bench",
+    runs: str = "runs",
     tasks: Sequence[str] = TASKS,
     states: int = 1000,
     baselines: Sequence[str] = BASELINES,
-    baseline_states: int = 100,
-    budget: int = 10,
+    baseline_states: int = 200,
+    budget: int = 100,
     seed: int = 0,
-    workers: int = 2,
+    workers: int = 1,
+    results: str = "",
 ) -> Report:
     """Satisfaction of executed traces, planning time and safety on the paper's start distributions.
 
-    A start counts as unsatisfiable when neither ours nor a search with `budget` times its samples, starts and
-    gradient steps (each times the square root) finds a satisfying plan; satisfaction is given over all starts
-    and over those that are satisfiable. "Plans": the share of steps at which the predicted plan satisfies, the
-    paper's own measure. "Certified": starts whose first plan is safe to the end of the episode; none may violate.
+    A start counts as unsatisfiable when a mixed-integer program proves it (what is not linear is relaxed in favour of
+    a plan), or when neither anyone in the table nor ours with `budget` times its search finds a satisfying plan.
+    "Plans": the share of steps at which the predicted plan satisfies, the paper's own measure. "Certified": starts
+    whose first plan is safe to the end of the episode; none of them may become unsafe. "Against ours": starts that
+    only this policy satisfied, and only ours, with the one-sided sign test of its being better.
 
     Args:
-        runs: Folder that holds a trained run of every task, ``RUNS/<task>/last``.
+        runs: Folder of the runs, ``RUNS/bench/<task>/<number>``; the newest finished one of a kind of policy counts.
+            Without one, ours is the network that ships with the project, and SAC is trained first.
         tasks: Which benchmarks.
         states: Unseen starts of ours.
-        baselines: Planners without a network: grad, cem, mppi.
+        baselines: Of grad, cem, mppi (each also -compiled: on our tapes), mpc, milp, sac.
         baseline_states: Starts of these, the first ones of ours.
         budget: Of the search that decides what is unsatisfiable, over ours.
         seed: First evaluation seed.
         workers: Processes; 1 for undisturbed planning times.
+        results: Folder of finished cells (JSON), read if there and written if not; empty: keep none.
 
     Raises:
-        RoboError: A run is missing, a task or a baseline unknown.
+        RoboError: A run does not load, a task or a baseline is unknown.
     """
     for kind, given, known in (("benchmark task", tasks, TASKS), ("baseline", baselines, BASELINES)):
         for name in given:
@@ -60,103 +85,200 @@ def stl_bench(
                 raise UnknownNameError(kind, name, known)
     if states < 1 or budget < 1 or not 1 <= baseline_states <= states:
         raise ConfigError("states and budget must be at least 1, baseline_states between 1 and states")
+    cells = Cells(results or None, hardware_line())
     rows: list[dict[str, Any]] = []
+    machines: dict[str, None] = {}
+    left_out: list[str] = []
     for name in tasks:
-        path = str(Path(runs) / name / "last")
-        ours = evaluate(partial(_load, path), episodes=states, seed=seed, workers=workers, policy="ours")
-        failed = [e.seed for e in ours.episodes if not e.satisfied]
-        hopeless = _hopeless(path, failed, budget, workers) if failed else set()
-        rows.append(_row(name, "ours", ours.episodes, hopeless))
+        run = _run(runs, name, "npc")
+        found = {"ours": _measure(cells, name, "ours", run, states, seed, workers)}
         for baseline in baselines:
-            load = partial(_load_baseline, path, baseline)
-            theirs = evaluate(load, episodes=baseline_states, seed=seed, workers=workers, policy=baseline)
-            found = {e.seed for e in theirs.episodes if e.satisfied} & hopeless
-            hopeless -= found
-            rows.append(_row(name, baseline, theirs.episodes, hopeless))
-            if found:  # a baseline solved what was given up
-                rows[-1 - list(baselines).index(baseline) - 1] = _row(name, "ours", ours.episodes, hopeless)
+            if baseline == "sac":
+                other = _run(runs, name, "sac")
+                found[baseline] = _measure(cells, name, baseline, other, baseline_states, seed, workers)
+                continue
+            try:
+                found[baseline] = _measure(cells, name, baseline, None, baseline_states, seed, workers)
+            except TaskError as error:
+                left_out.append(f"{name}, {baseline}: {error}")
+        hopeless = _hopeless(cells, name, run, found["ours"]["unsatisfied"], budget, seed, workers)
+        for result in found.values():  # whoever satisfied one shows that it can be
+            hopeless["not found"] -= set(range(seed, seed + result["states"])) - set(result["unsatisfied"])
+        machines |= dict.fromkeys(result["machine"] for result in found.values())
+        rows += [_row(name, policy, result, found["ours"], hopeless, seed) for policy, result in found.items()]
     return Report(
         title="STL neural predictive control: the paper's six benchmarks, executed",
         rows=rows,
         seeds=list(range(seed, seed + states)),
         notes=[
-            "rates with Wilson 95 % intervals; a decision: of ours every step, of the others once per episode",
-            f"ours: {states} starts, the others the first {baseline_states} of them; unsatisfiable: not found with "
-            f"{budget} times the search budget of ours either",
-            f"{workers} episodes at a time, one torch thread each",
+            "rates with Wilson 95 % intervals; a decision: of ours and SAC every step, of the others once per episode",
+            f"ours: {states} starts, the others the first {baseline_states}; unsatisfiable: proven by a relaxed "
+            f"mixed-integer program, or not found with {budget} times the search of ours",
+            f"{workers} episodes at a time, one torch thread each; cells measured on: {', '.join(machines)}",
+            *(f"left out: {line}" for line in left_out),
         ],
     )
 
 
-def _row(task: str, policy: str, episodes: Sequence[Any], hopeless: set[int]) -> dict[str, Any]:
-    possible = [e for e in episodes if e.seed not in hopeless]
-    first = np.array([e.plan_ms[0] for e in episodes])
-    decisions = np.concatenate([e.plan_ms for e in episodes]) if policy == "ours" else first
-    certified = [e for e in episodes if e.certified]
-    row: dict[str, Any] = {
-        "task": task,
-        "policy": policy,
-        "satisfied, of satisfiable": Rate.of(sum(e.satisfied for e in possible), max(len(possible), 1)),
-        "satisfied, of all": Rate.of(sum(e.satisfied for e in episodes), len(episodes)),
-        "unsatisfiable": sum(e.seed in hopeless for e in episodes),
-        "plans [%]": round(100 * float(np.mean([e.plans for e in episodes])), 1),
-        "decision p50 [ms]": round(float(np.percentile(decisions, 50)), 2),
-        "decision p99 [ms]": round(float(np.percentile(decisions, 99)), 1),
-        "first decision [ms]": Median.of(first),
+# ---- cells -----------------------------------------------------------------------
+
+
+def _run(runs: str, task: str, policy: str) -> Run:
+    """The newest finished run of a kind of policy; else the shipped one, or a new one.
+
+    Raises:
+        RunError: There is none, and none can be trained.
+    """
+    folder = Path(runs) / "bench" / task
+    numbered = sorted((p for p in folder.glob("*") if p.name.isdecimal()), key=lambda p: int(p.name), reverse=True)
+    for path in numbered:
+        run = Run.open(path)
+        if run.config.policy == policy and run.status == "done":
+            return run
+    if policy == "npc":
+        return Run.open(f"bench/{task}")
+    print(f"training {policy} on {task} ...", flush=True)
+    run = train(resolve(f"bench/{task}", {"policy": policy}), runs)
+    if run.status != "done":
+        raise RunError(f"stopped while training {policy} on {task}: robo-train --resume {run.path}")
+    return run
+
+
+def _measure(
+    cells: Cells, task: str, policy: str, run: Run | None, states: int, seed: int, workers: int
+) -> dict[str, Any]:
+    """The cell of a policy on a task: what was not satisfied, how long decisions took, how safe it was."""
+    if run is not None:
+        checkpoint = run.latest()
+        assert checkpoint is not None
+        load = partial(_load_run, str(run.path))
+        what = {"settings": asdict(run.config.settings), "weights": checkpoint.sha256["weights.safetensors"]}
+    else:
+        kind, changes = PLANNERS[policy]
+        settings = _planner_settings(kind, changes)
+        load = partial(_load_planner, task, kind, changes)
+        what = {"settings": asdict(settings)}
+    inputs = {"task": task, "policy": policy, **what, "states": states, "seed": seed, "workers": workers}
+
+    def measure() -> dict[str, Any]:
+        load()  # what does not fit is told here, not by a worker
+        episodes = evaluate(load, episodes=states, seed=seed, workers=workers, policy=policy).episodes
+        return summarise(episodes) | {"train_s": run.train_s if run is not None else 0.0}
+
+    return cells.get(f"{task}-{policy}", inputs, measure)
+
+
+def summarise(episodes: Sequence[Episode]) -> dict[str, Any]:
+    """What a cell keeps of the episodes of a policy: JSON-able."""
+    decisions = np.concatenate([e.plan_ms for e in episodes])
+    return {
+        "states": len(episodes),
+        "unsatisfied": [e.seed for e in episodes if not e.satisfied],
+        "unsafe": [e.seed for e in episodes if e.violations],
+        "certified": sum(e.certified for e in episodes),
+        "unsafe of certified": sum(e.certified and bool(e.violations) for e in episodes),
+        "plans": float(np.mean([e.plans for e in episodes])),
+        "first_ms": [round(e.plan_ms[0], 4) for e in episodes],
+        "decision_ms": {"p50": float(np.percentile(decisions, 50)), "p99": float(np.percentile(decisions, 99))},
     }
-    if policy == "ours":
-        row["certified [%]"] = round(100 * len(certified) / len(episodes), 1)
-        row["unsafe of certified"] = sum(bool(e.violations) for e in certified)
-    return row
 
 
-def _load(path: str) -> tuple[Task, AnyPolicy]:
+def _hopeless(
+    cells: Cells, task: str, run: Run, seeds: Sequence[int], budget: int, seed: int, workers: int
+) -> dict[str, set[int]]:
+    """Of the starts that ours did not satisfy: those proven to be unsatisfiable, and those where no plan is found."""
+    inputs = {
+        "task": task,
+        "seeds": list(seeds),
+        "budget": budget,
+        "proof_s": PROOF_S,
+        "search": asdict(run.config.settings.plan),
+    }
+
+    def measure() -> dict[str, Any]:
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(max(1, min(workers, len(seeds))), spawn) as pool:
+            verdicts = list(pool.map(partial(_judge, str(run.path), budget), seeds))
+        return {
+            v: [s for s, w in zip(seeds, verdicts, strict=True) if w == v] for v in ("proven", "not found", "found")
+        }
+
+    result = cells.get(f"{task}-unsatisfiable", inputs, measure)
+    return {name: set(result[name]) for name in ("proven", "not found")}
+
+
+def _judge(path: str, budget: int, seed: int) -> str:
+    """Whether a start is proven to be unsatisfiable, or a plan for it is found by a larger search, or neither."""
+    from policies.planners.milp import hopeless
+    from sim.system import SystemEnv
+
+    with one_thread():
+        run = Run.open(path)
+        task = system_task(run.task())
+        obs, _ = SystemEnv(task).reset(seed=FIRST_SEED + seed)
+        if hopeless(task, obs["state"], PROOF_S):
+            return "proven"
+        settings = run.config.settings
+        policy = run.policy(
+            settings=replace(settings, plan=replace(settings.plan, rounds=settings.plan.rounds * budget))
+        )
+        policy.reset(obs, seed + 1)  # not the random numbers that failed
+        return "found" if policy.act(obs).info["plan_rho"] > 0 else "not found"
+
+
+def _load_run(path: str) -> tuple[Task, AnyPolicy]:
     run = Run.open(path)
     return run.task(), run.policy()
 
 
-def _load_baseline(path: str, name: str) -> tuple[Task, AnyPolicy]:
-    from policies.npc import baselines  # lazily: torch
+def _load_planner(task: str, kind: str, changes: Mapping[str, Any]) -> tuple[Task, AnyPolicy]:
+    made = load_task(f"bench/{task}")
+    return made, POLICIES.make(kind).load(made, _planner_settings(kind, changes), {}, "cpu")
 
-    task = system_task(Run.open(path).task())
-    make: dict[str, Callable[[SystemTask], AnyPolicy]] = {
-        "grad": baselines.GradientSearch,
-        "cem": baselines.CrossEntropy,
-        "mppi": baselines.Mppi,
+
+def _planner_settings(kind: str, changes: Mapping[str, Any]) -> Any:
+    settings = POLICIES.make(kind).config()
+    return replace(settings, plan=replace(settings.plan, **changes))
+
+
+# ---- the table -------------------------------------------------------------------
+
+
+def _row(
+    task: str,
+    policy: str,
+    result: Mapping[str, Any],
+    ours: Mapping[str, Any],
+    hopeless: Mapping[str, set[int]],
+    seed: int,
+) -> dict[str, Any]:
+    starts, failed = set(range(seed, seed + result["states"])), set(result["unsatisfied"])
+    possible = starts - hopeless["proven"] - hopeless["not found"]
+    decision = result["decision_ms"]["p50"] if policy in ("ours", "sac") else float(np.median(result["first_ms"]))
+    row: dict[str, Any] = {
+        "task": task,
+        "policy": policy,
+        "satisfied, of satisfiable": Rate.of(len(possible - failed), max(len(possible), 1)),
+        "satisfied, of all": Rate.of(len(starts - failed), len(starts)),
+        "unsatisfiable": f"{len(starts & hopeless['proven'])} proven, {len(starts & hopeless['not found'])} not found",
+        "plans [%]": round(100 * result["plans"], 1),
+        "decision p50 [ms]": round(decision, 3),
+        "decision p99 [ms]": round(result["decision_ms"]["p99"], 1),
+        "first decision [ms]": Median.of(result["first_ms"]),
+        "training [min]": round(result["train_s"] / 60, 1),
+        "unsafe": Rate.of(len(result["unsafe"]), len(starts)),
     }
-    return task, make[name](task)
+    if policy == "ours":
+        row["certified [%]"] = round(100 * result["certified"] / len(starts), 1)
+        row["unsafe of certified"] = result["unsafe of certified"]
+    else:
+        better, worse = len((starts & set(ours["unsatisfied"])) - failed), len(failed - set(ours["unsatisfied"]))
+        row["against ours"] = f"+{better} -{worse}, p = {_sign_test(better, worse):.2g}"
+        row["ours decides faster"] = f"{decision / ours['decision_ms']['p50']:.3g} times"
+    return row
 
 
-def _load_search(path: str, budget: int) -> tuple[Task, AnyPolicy]:
-    """Ours with more of everything, content with any satisfying plan."""
-    from dataclasses import replace
-
-    run = Run.open(path)
-    settings, more = run.config.settings, budget**0.5
-    plan = settings.plan
-    plan = replace(
-        plan,
-        samples=round(plan.samples * budget),
-        starts=round(plan.starts * more),
-        iterations=round(plan.iterations * more),
-    )
-    return run.task(), run.policy(settings=replace(settings, plan=plan))
-
-
-def _hopeless(path: str, seeds: Sequence[int], budget: int, workers: int) -> set[int]:
-    """Of the starts that were not satisfied those that the larger search does not satisfy either."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(seeds)), spawn) as pool:
-        found = pool.map(partial(_findable, path, budget), seeds)
-        return {seed for seed, there_is_one in zip(seeds, found, strict=True) if not there_is_one}
-
-
-def _findable(path: str, budget: int, seed: int) -> bool:
-    """Whether the larger search finds a plan that satisfies the specification from a start."""
-    from sim.system import SystemEnv
-
-    with one_thread():
-        task, policy = _load_search(path, budget)
-        obs, _ = SystemEnv(task).reset(seed=FIRST_SEED + seed)
-        policy.reset(obs, seed)
-        return policy.act(obs).info["plan_rho"] > 0
+def _sign_test(better: int, worse: int) -> float:
+    """Probability of at least so many wins in as many fair coin tosses (exact one-sided McNemar test)."""
+    n = better + worse
+    return sum(math.comb(n, k) for k in range(better, n + 1)) / 2**n

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = list(BENCHES) if args.name == "all" else [args.name]
     given = _options(args.name, rest)
 
-    from robo.cli.info import hardware_line
+    from robo.core.machine import hardware_line
 
     hardware = hardware_line()
     reports = {}

@@ -9,10 +9,10 @@ import platform
 import re
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from robo.cli.main import Parser, run_command
+from robo.core.machine import devices
 
 DISTRIBUTION = "robo-stack"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -46,7 +46,7 @@ def collect() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         **_packages(),
-        "devices": _devices(),
+        "devices": devices(),
         "renderers": _renderers(),
         "browser": browser(),
         **_names(),
@@ -58,13 +58,6 @@ def collect() -> dict[str, Any]:
 def browser() -> str | None:
     """Path of an installed Chromium or Chrome, or None."""
     return next((path for name in BROWSERS if (path := shutil.which(name))), None)
-
-
-def hardware_line() -> str:
-    """The machine in one line, for reports: processor, cores, GPUs."""
-    devices = _devices()
-    gpus = ", ".join(devices["cuda"]) or "no GPU"
-    return f"{devices['cpu']}, {devices['cores']} cores, {gpus}"
 
 
 def _packages() -> dict[str, Any]:
@@ -89,21 +82,6 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _devices() -> dict[str, Any]:
-    import torch
-
-    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    cores = len(os.sched_getaffinity(0))
-    return {"cpu": _cpu(), "cores": cores, "cuda": cuda, "torch_cuda_build": torch.version.cuda}
-
-
-def _cpu() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _renderers() -> dict[str, Any]:

@@ -20,7 +20,8 @@ what to train on:
   path/to/my_task.py         a file of your own that defines one subclass of tasks.task.Task
 
 config keys, given as --KEY VALUE, win over the file:
-  --policy NAME              kind of policy (stl)
+  --policy NAME              kind of policy: stl for arms, npc for systems; sac; or a planner that learns nothing:
+                             grad, cem, mppi, mpc, milp (its run is done at once, for robo-eval and robo-view)
   --seed N                   seeds everything random (0)
   --device cpu|cuda|cuda:N   where to compute (cpu)
   --threads N                CPU threads of torch; part of what makes runs bit-equal
@@ -67,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.dry_run:
         values = dry_run(config)
         print(config.to_yaml(), end="")
-        print("# one step: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
+        metrics = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        print(f"# one step: {metrics}" if metrics else "# nothing to learn")
         return 0
     return _report(train(config, args.runs))
 

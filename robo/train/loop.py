@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,13 +32,13 @@ from tasks.task import Task
 
 
 def dry_run(config: Config) -> dict[str, float]:
-    """Build everything, take one step, write nothing; returns the metrics of that step.
+    """Build everything, take one step if there is any, write nothing; returns the metrics of that step.
 
     Raises:
         RoboError: Whatever a training would stumble on at its start.
     """
     learner = _learner(config, load_task(config.task))
-    return _step(learner)
+    return _step(learner) if learner.total_steps else {}
 
 
 def train(config: Config, root: str | Path = "runs") -> Run:
@@ -84,6 +85,7 @@ def shown(path: Path) -> str:
 
 def _loop(run: Run, learner: Learner, step: int) -> None:
     config, total, saved = run.config, learner.total_steps, step
+    began = time.monotonic()
     with _Stop() as stop, _Metrics(run, step) as metrics, progress("steps", total, step) as advance:
         while step < total and not stop.asked:
             try:
@@ -98,9 +100,10 @@ def _loop(run: Run, learner: Learner, step: int) -> None:
                 metrics.sync()  # first: a checkpoint promises the metrics up to its step
                 run.save_checkpoint(step, learner)
                 saved = step
-        if saved != step:  # asked to stop between two steps
+        if saved != step or run.latest() is None:  # asked to stop between two steps; or there is nothing to learn
             metrics.sync()
             run.save_checkpoint(step, learner)
+    run.add_time(time.monotonic() - began)
     if step == total:
         run.set_status("done")
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 LAYOUT = 1
 """Version of the layout of a run folder."""
 
+SHIPPED = Path(__file__).parents[2] / "policies" / "trained"
+"""Runs that come with the project, by name of their task: a config, weights, and nothing to go on training from."""
 TASK_FILE = "task.py"
 KEPT_CHECKPOINTS = 2
 _PACKAGES = ("robo-stack", "torch", "mujoco", "numpy", "gymnasium", "safetensors")
@@ -68,8 +70,13 @@ class Checkpoint:
         """What a resume needs.
 
         Raises:
-            RunError: The file is missing or corrupt.
+            RunError: The file is missing or corrupt; or the run came with the project, without it.
         """
+        if "train.safetensors" not in self.sha256:
+            config = self.path.parents[1] / "config.yaml"
+            raise RunError(
+                f"{self.path} came without the state that training goes on from; train anew: robo-train {config}"
+            )
         return self._tensors("train.safetensors", "cpu")
 
     def _tensors(self, name: str, device: str) -> dict[str, torch.Tensor]:
@@ -129,10 +136,15 @@ class Run:
     def open(cls, path: str | Path) -> Run:
         """The run in a folder; ``runs/<task>/last`` is followed.
 
+        A task whose trained network ships with the project is opened by its name: the run is then first put into
+        ``runs/<task>/shipped``.
+
         Raises:
             RunError: The folder is missing, no run, half-written or of another version.
         """
         path = Path(path)
+        if not path.is_dir() and str(path) in shipped():
+            path = _unpack(str(path))
         if not path.is_dir():
             raise RunError(_not_found(path))
         path = path.resolve()
@@ -198,6 +210,15 @@ class Run:
     def set_status(self, status: str) -> None:
         """Write the status into run.json."""
         write_json(self.path / "run.json", self._about() | {"status": status})
+
+    @property
+    def train_s(self) -> float:
+        """Time that training has taken so far, over all its sittings that ended in order [s]."""
+        return float(self._about().get("train_s", 0.0))
+
+    def add_time(self, seconds: float) -> None:
+        """Add a sitting to `train_s`."""
+        write_json(self.path / "run.json", self._about() | {"train_s": round(self.train_s + seconds, 3)})
 
     def _about(self) -> dict[str, Any]:
         try:
@@ -268,8 +289,8 @@ class Run:
             raise RunError(f"{error}; {_go_back(path)}") from error
         if about["layout"] != LAYOUT:
             raise RunError(f"{path} has layout {about['layout']}, this version reads layout {LAYOUT}; train again")
-        if missing := {"weights.safetensors", "train.safetensors"} - set(about["sha256"]):
-            raise RunError(f"{path}/train.json has no checksum of {', '.join(sorted(missing))}; {_go_back(path)}")
+        if "weights.safetensors" not in about["sha256"]:
+            raise RunError(f"{path}/train.json has no checksum of weights.safetensors; {_go_back(path)}")
         return Checkpoint(path=path, step=about["step"], meta=about["meta"], sha256=about["sha256"])
 
     def _steps(self) -> list[int]:
@@ -286,6 +307,28 @@ def write_state(folder: Path, step: int, learner: Learner) -> None:
         "train.safetensors": write_tensors(folder / "train.safetensors", tensors),
     }
     write_json(folder / "train.json", {"layout": LAYOUT, "step": step, "meta": meta, "sha256": sha256})
+
+
+def shipped() -> list[str]:
+    """Names of the tasks whose trained network ships with the project."""
+    return sorted(str(p.parent.relative_to(SHIPPED)) for p in SHIPPED.rglob("run.json"))
+
+
+def _unpack(name: str, root: str | Path = "runs") -> Path:
+    """The folder of a shipped run under `root`, made if it is not there yet or is another one."""
+    source, target = SHIPPED / name, Path(root) / name / "shipped"
+    same = target.is_dir() and all(
+        (target / part).is_file() and (target / part).read_bytes() == (source / part).read_bytes()
+        for part in (p.relative_to(source) for p in source.rglob("*") if p.is_file())
+    )
+    if not same:
+        with room_for(target):
+            draft = target.with_name(f".shipped-{os.getpid()}")
+            shutil.rmtree(draft, ignore_errors=True)
+            shutil.copytree(source, draft)
+            shutil.rmtree(target, ignore_errors=True)
+            os.rename(draft, target)
+    return target
 
 
 def _describe(config: Config, task: str) -> dict[str, Any]:
@@ -334,7 +377,10 @@ def _not_found(path: Path) -> str:
     there = path.parent
     if there.is_dir():
         return f"no such run folder: {path}; {nearest(path.name, [p.name for p in there.iterdir() if p.is_dir()])}"
-    return f"no such run folder: {path}; robo-train makes one, such as runs/reach_avoid/last"
+    return (
+        f"no such run folder: {path}; robo-train makes one, such as runs/reach_avoid/last; "
+        f"trained already: {', '.join(shipped())}"
+    )
 
 
 def _go_back(path: Path) -> str:

@@ -42,9 +42,9 @@ class Car(SystemTask):
         "gap_m": Signal(unit="m", source=Source.TRACKER, text="distance to the car ahead, -1 without one"),
         "must_yield": Signal(unit="1", source=Source.TRACKER, text="1 when others go first at the stop sign"),
     }
-    mission = "light < 0.5 implies (F[0,2.5](clock_s >= 1) and (must_yield > 0.5 implies G[0,2.5](x_m < -0.5)))"
+    mission = "light < 0.5 implies (F[0,2.5](clock_s > 0.999) and (must_yield > 0.5 implies G[0,2.5](x_m < -0.5)))"
     safety = "(light > 0.5 implies (clock_s > 4 or x_m < -1 or x_m > 0)) and (gap_m > -0.5 implies gap_m > 1)"
-    stages = (Stage(name="waited", condition="light > 0.5 or clock_s >= 1"),)
+    stages = (Stage(name="waited", condition="light > 0.5 or clock_s > 0.999"),)
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """A quarter approach a stop sign, a quarter stand in its zone, half approach a light.
@@ -90,7 +90,7 @@ class Car(SystemTask):
     def success(self, trace: Arrays) -> bool:
         """Waited where it had to, did not run a red light, did not come too near."""
         if trace["light"][0] < 0.5:
-            waited = trace["clock_s"].max() >= STOP_S
+            waited = trace["clock_s"].max() > STOP_S - 1e-3
             return bool(waited and (trace["must_yield"][0] < 0.5 or trace["x_m"].max() < STOP_M / 2))
         inside = (trace["x_m"] >= STOP_M) & (trace["x_m"] <= 0)
         return not (inside & (trace["clock_s"] <= RED_S)).any()

@@ -74,7 +74,7 @@ class Rover(SystemTask):
             angle = rng.uniform(-np.pi, np.pi)
             rover = charger + reach * np.array([np.cos(angle), np.sin(angle)])
             places = np.stack([rover, destination, charger])
-            if (places > 0).all() and (places < MAP_M).all() and all(_box_distance(*p) > 0 for p in places):
+            if (places > 0).all() and (places < MAP_M).all() and not any(_hits_a_box(*place) for place in places):
                 state = np.concatenate([rover, destination, charger, [battery, hold], rover, rover])
                 return {"state": state}
         raise TaskError("bench/rover: found no start in 10,000 tries; check the sizes in the task file")
@@ -154,9 +154,13 @@ def _norm(x: Array, y: Array) -> Array:
     return xp.sqrt(x * x + y * y + 1e-12)
 
 
+def _hits_a_box(x: float, y: float) -> bool:
+    """Whether a point is in a box or on its edge."""
+    return any(left <= x <= right and bottom <= y <= top for left, bottom, right, top in BOXES_M)
+
+
 def _box_distance(x: Array, y: Array) -> Array:
     """Signed distance of points (...) from the nearest box, negative inside."""
-    x, y = (np.asarray(v, float) if isinstance(v, float) else v for v in (x, y))
     xp = array_namespace(x)
     nearest = None
     for left, bottom, right, top in BOXES_M:

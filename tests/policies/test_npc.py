@@ -112,11 +112,11 @@ class _Blind:
     """A network that wants something else, and mostly something unsafe, at every step."""
 
     def __init__(self, task: SystemTask) -> None:
-        self.shape = (1, task.steps, task.control_size)
-        self.generator = torch.Generator().manual_seed(0)
+        self.shape = (task.steps, task.control_size)
+        self.random = np.random.default_rng(0)
 
-    def __call__(self, features: torch.Tensor) -> torch.Tensor:
-        return 2.0 * torch.randn(self.shape, generator=self.generator)
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        return 2.0 * self.random.standard_normal(self.shape)
 
 
 def test_the_same_seed_makes_the_same_plans(task: SystemTask, learner: NpcLearner) -> None:
@@ -138,7 +138,7 @@ def test_nan_from_a_network_is_not_executed(task: SystemTask, learner: NpcLearne
     obs: Obs = {"state": task.sample(np.random.default_rng(0))["state"], "time_s": np.zeros(1)}
     policy.reset(obs)
     first = policy.act(obs)
-    good, policy.network = policy.network, lambda features: torch.full((1, task.steps, 2), torch.nan)  # type: ignore
+    good, policy.network = policy.network, lambda features: np.full((task.steps, 2), np.nan)  # type: ignore
     later = {"state": first.state[1], "time_s": np.array([task.ctrl_dt_s])}
     assert np.isfinite(policy.act(later).control).all(), "the plan in force goes on"
     policy.reset(obs)

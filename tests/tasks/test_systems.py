@@ -260,7 +260,7 @@ def test_rover_charges_and_its_way_counts() -> None:
     leap = np.array([5.0, 4.0, 9.0, 9.0, 1.0, 9.0, 3.0, 0.6, 5.0, 4.0, 5.0, 4.0])
     after = task.advance(leap, np.array([1.0, np.pi / 2]))
     assert after[:2] == pytest.approx([5.0, 6.0])
-    assert float(rover._box_distance(5.0, 6.0)) > 0 and float(rover._box_distance(5.0, 4.0)) > 0
+    assert (rover._box_distance(np.array([5.0, 5.0]), np.array([6.0, 4.0])) > 0).all()
     assert task.measure(after)["clearance_m"] < 0
 
 
@@ -276,7 +276,8 @@ def test_distances_from_boxes_are_those_of_a_brute_force_search() -> None:
     for point in rng.uniform(0, 10, (200, 2)):
         inside = any(a < point[0] < c and b < point[1] < d for a, b, c, d in rover.BOXES_M)
         wanted = np.linalg.norm(outline - point, axis=1).min() * (-1 if inside else 1)
-        assert float(rover._box_distance(*map(float, point))) == pytest.approx(wanted, abs=2e-3)
+        assert float(rover._box_distance(*point[:, None])[0]) == pytest.approx(wanted, abs=2e-3)
+        assert rover._hits_a_box(*point) == inside
 
 
 def test_the_flange_is_where_the_kinematics_of_the_arm_has_it() -> None:

@@ -99,7 +99,7 @@ LATEST = "checkpoints/00000003"
         (lambda p: (p / LATEST / "train.json").unlink(), "rm -r"),
         (lambda p: (p / LATEST / "train.json").write_text("{"), "is no JSON"),
         (lambda p: _edit(p / LATEST / "train.json", layout=2), "has layout 2"),
-        (lambda p: _edit(p / LATEST / "train.json", sha256={}), "has no checksum of train.safetensors"),
+        (lambda p: _edit(p / LATEST / "train.json", sha256={}), "has no checksum of weights.safetensors"),
         (lambda p: shutil.rmtree(p / LATEST), "is missing; restore it, or delete"),
         (lambda p: (p / "checkpoints/latest.json").write_text(""), "delete it to use the newest checkpoint"),
         (lambda p: _edit(p / "checkpoints/latest.json", step="3"), "delete it to use the newest checkpoint"),

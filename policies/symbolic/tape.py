@@ -1,0 +1,453 @@
+"""Straight-line programs of scalars, written down by running ordinary code on symbols; run in batches by numba.
+
+A tape is data: two interpreters (values, and gradients by reverse accumulation) are compiled once per machine and run
+any tape. Every instruction is a loop over a block of rows, small enough for all values to stay in the caches.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numba
+import numpy as np
+
+from policies.symbolic.arrays import BINARY, UNARY, Namespace, Symbol, Unknown
+from policies.symbolic.formulas import Margins, Signals
+
+_TERNARY = ("step", "soft_max", "soft_min")
+_CODES = {name: code for code, name in enumerate((*UNARY, *BINARY, *_TERNARY))}
+(
+    _NEG, _ABS, _SQRT, _SIN, _COS, _TAN, _ASIN, _ACOS, _ATAN, _TANH, _EXP, _LOG, _FLOOR,
+    _ADD, _SUB, _MUL, _DIV, _POW, _MAX, _MIN, _GE, _GT, _ATAN2, _STEP, _SOFT_MAX, _SOFT_MIN,
+) = range(len(_CODES))  # fmt: skip
+BLOCK = 32
+"""Rows that go through a tape together."""
+
+
+class Node(Unknown):
+    """A value on a tape.
+
+    Attributes:
+        index: Its place among inputs, constants and results, in this order of their making.
+    """
+
+    __slots__ = ("index",)
+
+    def __init__(self, trace: Trace, index: int) -> None:
+        super().__init__(trace)
+        self.index = index
+
+
+class Trace(Namespace):
+    """Writes a tape: make inputs, calculate with them, then `finish`. Equal calculations are done once."""
+
+    def __init__(self) -> None:
+        self._inputs: list[int] = []
+        self._constants: dict[float, int] = {}
+        self._code: list[tuple[int, int, int, int, int]] = []
+        """Instruction, three operands, result."""
+        self._known: dict[tuple[int, int, int, int], Node] = {}
+        self._count = 0
+
+    def inputs(self, *shape: int) -> np.ndarray:
+        """New inputs as an array of symbols (numpy, of objects), in the order in which `Tape` takes them."""
+        made = np.empty(shape, dtype=object)
+        for index in np.ndindex(*shape):
+            self._inputs.append(self._count)
+            made[index] = self._node()
+        return made
+
+    def _node(self) -> Node:
+        self._count += 1
+        return Node(self, self._count - 1)
+
+    def _place(self, x: Symbol) -> int:
+        if isinstance(x, Node):
+            return x.index
+        value = float(x)  # type: ignore[arg-type]
+        if value not in self._constants:
+            self._constants[value] = self._node().index
+        return self._constants[value]
+
+    def emit(self, name: str, *args: Symbol) -> Node:
+        """A result of up to three operands."""
+        places = tuple(self._place(arg) for arg in args)
+        a, b, c = (*places, 0, 0)[:3]
+        key = (_CODES[name], a, b, c)
+        if key not in self._known:
+            node = self._known[key] = self._node()
+            self._code.append((*key, node.index))
+        return self._known[key]
+
+    # ---- Namespace -------------------------------------------------------------
+
+    def unary(self, name: str, x: Unknown) -> Symbol:
+        """See `Namespace`."""
+        return self.emit(name, x)
+
+    def binary(self, name: str, x: Symbol, y: Symbol) -> Symbol:
+        """See `Namespace`."""
+        if name == "multiply":
+            for one, other in ((x, y), (y, x)):
+                if one == 1.0:
+                    return other
+        if (name in ("add", "subtract") and _is(y, 0.0)) or (name == "divide" and _is(y, 1.0)):
+            return x
+        if name == "add" and _is(x, 0.0):
+            return y
+        if name == "pow" and _is(y, 2.0):
+            return self.emit("multiply", x, x)
+        return self.emit(name, x, y)
+
+    def unit_step(self, x: Unknown, gentle: float, sharp: float) -> Symbol:
+        """See `Namespace`."""
+        return self.emit("step", x, gentle, sharp)
+
+    def finish(self, outputs: Sequence[Symbol]) -> Tape:
+        """The tape that calculates these."""
+        places = [self._place(x) for x in outputs]
+        needed = set(places)
+        kept = []
+        for row in reversed(self._code):
+            if row[4] in needed:
+                kept.append(row)
+                needed.update(row[1:4])
+        # Inputs first, then constants, then results in order: so that results are written one after the other.
+        order = {old: new for new, old in enumerate(self._inputs)}
+        constants = {value: old for value, old in self._constants.items() if old in needed}
+        order |= {old: len(order) + i for i, old in enumerate(constants.values())}
+        first = len(order)
+        order |= {row[4]: first + i for i, row in enumerate(reversed(kept))}
+        code = [(row[0], *(order.get(x, 0) for x in row[1:4])) for row in reversed(kept)]
+        return Tape(
+            np.array(code, np.int32).reshape(-1, 4),
+            np.array(list(constants), float),
+            len(self._inputs),
+            np.array([order[x] for x in places], np.int32),
+        )
+
+
+def _is(x: Symbol, value: float) -> bool:
+    return not isinstance(x, Unknown) and x == value
+
+
+class Tape:
+    """A program of numbers; see `Trace`.
+
+    Args:
+        code: (n, 4) instructions: what, and the places of up to three operands; results follow on the constants.
+        constants: (c,), behind the inputs.
+        inputs: How many there are.
+        outputs: (o,) places of what is returned.
+    """
+
+    def __init__(self, code: np.ndarray, constants: np.ndarray, inputs: int, outputs: np.ndarray) -> None:
+        self.code, self.constants, self.inputs, self.outputs = code, constants, inputs, outputs
+        self._size = inputs + len(constants) + len(code)
+
+    def run(self, shared: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Outputs (B, o) of inputs that all rows share (k,) and of those of each row (B, inputs - k)."""
+        made = np.empty((len(rows), len(self.outputs)))
+        (room,) = _rooms(self._size, 1)
+        _values(self.code, self.constants, shared, rows, self.outputs, made, room)
+        return made
+
+    def run_gradient(self, shared: np.ndarray, rows: np.ndarray, weigh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Outputs (B, o), and the gradient (B, inputs - k) of ``sum(weights * outputs)`` by each row's own inputs.
+
+        Args:
+            shared, rows: As for `run`.
+            weigh: (o, 3): an output y counts as ``w * y`` where ``low < y < high``, for rows (w, low, high).
+        """
+        made, gradient = np.empty((len(rows), len(self.outputs))), np.empty(rows.shape)
+        room, slope = _rooms(self._size, 2)
+        _gradients(self.code, self.constants, shared, rows, self.outputs, weigh, made, gradient, room, slope)
+        return made, gradient
+
+
+_local = threading.local()
+
+
+def _rooms(size: int, count: int) -> np.ndarray:
+    """Working memory (count, size, BLOCK) of this thread; all tapes share it, one after the other."""
+    room = getattr(_local, "room", None)
+    if room is None or len(room) < size * count:
+        room = _local.room = np.empty((size * count, BLOCK))
+    return room[: size * count].reshape(count, size, BLOCK)
+
+
+class SmoothMargins(Margins):
+    """Smooth robustness by log-sum-exp of a tape's values.
+
+    Args:
+        signals: Of the whole trace.
+        namespace: Of the tape.
+        temperature: Of the log-sum-exp.
+    """
+
+    def __init__(self, signals: Signals, namespace: Trace, temperature: float) -> None:
+        super().__init__(signals, namespace)
+        self._trace, self._temperature = namespace, temperature
+
+    def finite(self, x: Symbol, y: Symbol, largest: bool) -> Symbol:
+        """See `Margins`."""
+        return self._trace.emit("soft_max" if largest else "soft_min", x, y, self._temperature)
+
+
+# ---- running -----------------------------------------------------------------------
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    try:
+        return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+    except RuntimeError:  # nowhere to keep what was compiled: then it is compiled in every process
+        return numba.njit(nogil=True, error_model="numpy")(function)
+
+
+@_compiled
+def _forward(code: np.ndarray, first: int, v: np.ndarray, width: int) -> None:
+    for i in range(len(code)):
+        op, a, b, c = code[i, 0], v[code[i, 1]], v[code[i, 2]], code[i, 3]
+        out = v[first + i]
+        if op == _ADD:
+            for j in range(width):
+                out[j] = a[j] + b[j]
+        elif op == _SUB:
+            for j in range(width):
+                out[j] = a[j] - b[j]
+        elif op == _MUL:
+            for j in range(width):
+                out[j] = a[j] * b[j]
+        elif op == _MAX:
+            for j in range(width):
+                out[j] = a[j] if a[j] > b[j] or a[j] != a[j] else b[j]  # NaN stays NaN, from either side
+        elif op == _MIN:
+            for j in range(width):
+                out[j] = a[j] if a[j] < b[j] or a[j] != a[j] else b[j]
+        elif op == _DIV:
+            for j in range(width):
+                out[j] = a[j] / b[j]
+        elif op == _NEG:
+            for j in range(width):
+                out[j] = -a[j]
+        elif op == _ABS:
+            for j in range(width):
+                out[j] = abs(a[j])
+        elif op == _SQRT:
+            for j in range(width):
+                out[j] = np.sqrt(a[j])
+        elif op == _SIN:
+            for j in range(width):
+                out[j] = np.sin(a[j])
+        elif op == _COS:
+            for j in range(width):
+                out[j] = np.cos(a[j])
+        elif op == _TANH:
+            for j in range(width):
+                out[j] = np.tanh(a[j])
+        elif op == _STEP:
+            for j in range(width):
+                x = v[c, j] * a[j]
+                # tanh of what is far from 0 is 1 to the last bit; it is seldom otherwise, and slow.
+                out[j] = (1.0 if x > 0 else 0.0) if abs(x) > 20.0 else 0.5 + 0.5 * np.tanh(x)
+        elif op == _GE:
+            for j in range(width):
+                out[j] = 1.0 if a[j] >= b[j] else 0.0
+        elif op == _GT:
+            for j in range(width):
+                out[j] = 1.0 if a[j] > b[j] else 0.0
+        elif op == _SOFT_MAX:
+            for j in range(width):
+                k = v[c, j]
+                out[j] = (a[j] if a[j] > b[j] else b[j]) + np.log1p(np.exp(-k * abs(a[j] - b[j]))) / k
+        elif op == _SOFT_MIN:
+            for j in range(width):
+                k = v[c, j]
+                out[j] = (a[j] if a[j] < b[j] else b[j]) - np.log1p(np.exp(-k * abs(a[j] - b[j]))) / k
+        elif op == _ATAN2:
+            for j in range(width):
+                out[j] = np.arctan2(a[j], b[j])
+        elif op == _POW:
+            for j in range(width):
+                out[j] = a[j] ** b[j]
+        elif op == _EXP:
+            for j in range(width):
+                out[j] = np.exp(a[j])
+        elif op == _LOG:
+            for j in range(width):
+                out[j] = np.log(a[j])
+        elif op == _TAN:
+            for j in range(width):
+                out[j] = np.tan(a[j])
+        elif op == _ASIN:
+            for j in range(width):
+                out[j] = np.arcsin(a[j])
+        elif op == _ACOS:
+            for j in range(width):
+                out[j] = np.arccos(a[j])
+        elif op == _ATAN:
+            for j in range(width):
+                out[j] = np.arctan(a[j])
+        elif op == _FLOOR:
+            for j in range(width):
+                out[j] = np.floor(a[j])
+
+
+@_compiled
+def _load(constants: np.ndarray, shared: np.ndarray, rows: np.ndarray, start: int, width: int, v: np.ndarray) -> int:
+    for i in range(len(shared)):
+        v[i, :width] = shared[i]
+    own = rows.shape[1]
+    for i in range(own):
+        for j in range(width):
+            v[len(shared) + i, j] = rows[start + j, i]
+    for i in range(len(constants)):
+        v[len(shared) + own + i, :width] = constants[i]
+    return len(shared) + own + len(constants)
+
+
+@_compiled
+def _values(
+    code: np.ndarray,
+    constants: np.ndarray,
+    shared: np.ndarray,
+    rows: np.ndarray,
+    outputs: np.ndarray,
+    made: np.ndarray,
+    v: np.ndarray,
+) -> None:
+    for start in range(0, len(rows), v.shape[1]):
+        width = min(v.shape[1], len(rows) - start)
+        first = _load(constants, shared, rows, start, width, v)
+        _forward(code, first, v, width)
+        for i in range(len(outputs)):
+            for j in range(width):
+                made[start + j, i] = v[outputs[i], j]
+
+
+@_compiled
+def _gradients(
+    code: np.ndarray,
+    constants: np.ndarray,
+    shared: np.ndarray,
+    rows: np.ndarray,
+    outputs: np.ndarray,
+    weigh: np.ndarray,
+    made: np.ndarray,
+    gradient: np.ndarray,
+    v: np.ndarray,
+    g: np.ndarray,
+) -> None:
+    for start in range(0, len(rows), v.shape[1]):
+        width = min(v.shape[1], len(rows) - start)
+        first = _load(constants, shared, rows, start, width, v)
+        _forward(code, first, v, width)
+        g[:, :width] = 0.0
+        for i in range(len(outputs)):
+            for j in range(width):
+                y = v[outputs[i], j]
+                made[start + j, i] = y
+                if weigh[i, 1] < y < weigh[i, 2]:
+                    g[outputs[i], j] += weigh[i, 0]
+        _backward(code, first, v, g, width)
+        for i in range(rows.shape[1]):
+            for j in range(width):
+                gradient[start + j, i] = g[len(shared) + i, j]
+
+
+@_compiled
+def _backward(code: np.ndarray, first: int, v: np.ndarray, g: np.ndarray, width: int) -> None:
+    for i in range(len(code) - 1, -1, -1):
+        op, c = code[i, 0], code[i, 3]
+        a, b, ga, gb = v[code[i, 1]], v[code[i, 2]], g[code[i, 1]], g[code[i, 2]]
+        y, gy = v[first + i], g[first + i]
+        if op == _ADD:
+            for j in range(width):
+                ga[j] += gy[j]
+                gb[j] += gy[j]
+        elif op == _SUB:
+            for j in range(width):
+                ga[j] += gy[j]
+                gb[j] -= gy[j]
+        elif op == _MUL:
+            for j in range(width):
+                d = gy[j]
+                ga[j] += d * b[j]
+                gb[j] += d * a[j]
+        elif op in (_MAX, _MIN):
+            for j in range(width):
+                # Of two equal ones each has half: as torch does it.
+                share = 0.5 if a[j] == b[j] else (1.0 if y[j] == a[j] else 0.0)
+                ga[j] += share * gy[j]
+                gb[j] += (1.0 - share) * gy[j]
+        elif op == _DIV:
+            for j in range(width):
+                ga[j] += gy[j] / b[j]
+                gb[j] -= gy[j] * y[j] / b[j]
+        elif op == _NEG:
+            for j in range(width):
+                ga[j] -= gy[j]
+        elif op == _ABS:
+            for j in range(width):
+                ga[j] += gy[j] * np.sign(a[j])
+        elif op == _SQRT:
+            for j in range(width):
+                ga[j] += gy[j] * 0.5 / y[j]
+        elif op == _SIN:
+            for j in range(width):
+                if gy[j] != 0.0:
+                    ga[j] += gy[j] * np.cos(a[j])
+        elif op == _COS:
+            for j in range(width):
+                if gy[j] != 0.0:
+                    ga[j] -= gy[j] * np.sin(a[j])
+        elif op == _TANH:
+            for j in range(width):
+                ga[j] += gy[j] * (1.0 - y[j] * y[j])
+        elif op == _STEP:
+            for j in range(width):
+                if gy[j] != 0.0:
+                    soft = np.tanh(v[code[i, 2], j] * a[j])
+                    ga[j] += gy[j] * 0.5 * v[code[i, 2], j] * (1.0 - soft * soft)
+        elif op == _SOFT_MAX:
+            for j in range(width):
+                if gy[j] != 0.0:
+                    share = 1.0 / (1.0 + np.exp(v[c, j] * (b[j] - a[j])))
+                    ga[j] += gy[j] * share
+                    gb[j] += gy[j] * (1.0 - share)
+        elif op == _SOFT_MIN:
+            for j in range(width):
+                if gy[j] != 0.0:
+                    share = 1.0 / (1.0 + np.exp(v[c, j] * (a[j] - b[j])))
+                    ga[j] += gy[j] * share
+                    gb[j] += gy[j] * (1.0 - share)
+        elif op == _ATAN2:
+            for j in range(width):
+                square = a[j] * a[j] + b[j] * b[j]
+                ga[j] += gy[j] * b[j] / square
+                gb[j] -= gy[j] * a[j] / square
+        elif op == _POW:
+            for j in range(width):
+                ga[j] += gy[j] * b[j] * a[j] ** (b[j] - 1.0)
+                if a[j] > 0:
+                    gb[j] += gy[j] * y[j] * np.log(a[j])
+        elif op == _EXP:
+            for j in range(width):
+                ga[j] += gy[j] * y[j]
+        elif op == _LOG:
+            for j in range(width):
+                ga[j] += gy[j] / a[j]
+        elif op == _TAN:
+            for j in range(width):
+                ga[j] += gy[j] * (1.0 + y[j] * y[j])
+        elif op == _ASIN:
+            for j in range(width):
+                ga[j] += gy[j] / np.sqrt(1.0 - a[j] * a[j])
+        elif op == _ACOS:
+            for j in range(width):
+                ga[j] -= gy[j] / np.sqrt(1.0 - a[j] * a[j])
+        elif op == _ATAN:
+            for j in range(width):
+                ga[j] += gy[j] / (1.0 + a[j] * a[j])

@@ -1,0 +1,45 @@
+"""The trained networks that ship with the project, opened by the name of their task."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from robo.cli import eval as robo_eval
+from robo.cli import train as robo_train
+from robo.core.errors import RunError
+from robo.train.run import SHIPPED, Run, shipped
+
+
+def test_all_six_benchmarks_ship_and_are_small() -> None:
+    assert shipped() == [f"bench/{name}" for name in ("car", "maze", "panda", "rover", "ship_safe", "ship_track")]
+    assert sum(p.stat().st_size for p in SHIPPED.rglob("bench/*/checkpoints/*/*.safetensors")) <= 1_000_000
+
+
+def test_a_task_is_evaluated_by_its_name(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert robo_eval.main(["bench/panda", "--episodes", "5"]) == 0
+    assert "100.0 %" in capsys.readouterr().out
+    assert (tmp_path / "runs/bench/panda/shipped/eval.json").is_file()
+    assert Run.open("bench/panda").path == Run.open("runs/bench/panda/shipped").path, "it is there already"
+    weights = next((tmp_path / "runs/bench/panda/shipped/checkpoints").glob("*/weights.safetensors"))
+    weights.write_bytes(b"spoilt")
+    assert Run.open("bench/panda").policy(), "put there again"
+
+
+def test_it_is_no_training_to_go_on_with(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    Run.open("bench/car")
+    assert robo_train.main(["--resume", "runs/bench/car/shipped"]) == 2
+    assert "came without the state that training goes on from; train anew: robo-train" in capsys.readouterr().err
+    assert robo_train.main(["runs/bench/car/shipped/config.yaml", "--dry-run"]) == 0
+
+
+def test_a_name_that_is_nothing_says_what_there_is(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match="trained already: bench/car"):
+        Run.open("bench/nothing")
+    # A folder of that name is taken as what it is.
+    shutil.copytree(SHIPPED / "bench/maze", tmp_path / "bench/maze")
+    assert Run.open("bench/maze").path == tmp_path / "bench/maze"
