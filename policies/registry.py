@@ -6,6 +6,7 @@ from policies.learner import PolicyKind
 from policies.npc import npc_kind
 from policies.planners import cem_kind, grad_kind, milp_kind, mpc_kind, mppi_kind
 from policies.sac import sac_kind
+from policies.spec import spec_kind
 from policies.stl import stl_kind
 from robo.core.registry import Registry
 
@@ -18,3 +19,4 @@ POLICIES.register("mppi", mppi_kind)
 POLICIES.register("mpc", mpc_kind)
 POLICIES.register("milp", milp_kind)
 POLICIES.register("sac", sac_kind)
+POLICIES.register("spec", spec_kind)

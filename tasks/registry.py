@@ -21,6 +21,8 @@ from tasks.benchmarks.rover import Rover
 from tasks.benchmarks.ship_safe import ShipSafe
 from tasks.benchmarks.ship_track import ShipTrack
 from tasks.reach_avoid import ReachAvoid
+from tasks.specs.panda import PandaFlange
+from tasks.specs.point import Point
 from tasks.task import Task
 
 TASKS: Registry[Task] = Registry("task")
@@ -125,5 +127,5 @@ def _task_of(module: ModuleType, path: Path) -> Task:
 
 
 TASKS.register("reach_avoid", ReachAvoid)
-for _benchmark in (Car, Maze, ShipSafe, ShipTrack, Rover, Panda):
-    TASKS.register(_benchmark.name, _benchmark)
+for _system in (Car, Maze, ShipSafe, ShipTrack, Rover, Panda, Point, PandaFlange):
+    TASKS.register(_system.name, _system)

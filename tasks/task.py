@@ -135,7 +135,10 @@ class Task(ABC):
             TaskError: Names the first thing that is wrong, and where.
         """
         try:
+            from tasks.stl.program import lower
+
             for part in (self.formula, self.safety_formula, self.mission_formula):
+                lower(part, self.ctrl_dt_s)  # intervals are multiples of the control period
                 if part.horizon(self.ctrl_dt_s) > self.horizon_s + 1e-9:
                     raise TaskError(
                         f"task {self.name}: the specification looks {part.horizon(self.ctrl_dt_s):g} s ahead, "

@@ -11,7 +11,7 @@ import torch
 from policies.learner import Tensors
 from policies.npc.config import NpcConfig, TrainConfig
 from policies.npc.model import ControlNetwork, SystemModel
-from policies.npc.prediction import Lesson, Prediction
+from policies.npc.prediction import Course, Lesson, Prediction
 from policies.pool_learner import PoolLearner, satisfaction
 from tasks.system import SystemTask
 
@@ -32,7 +32,7 @@ class NpcLearner(PoolLearner):
         torch.manual_seed(seed)
         network = ControlNetwork(self.model, cfg.width, cfg.depth).to(self.device)
         super().__init__(network, cfg, np.random.default_rng([seed, 1]))
-        self._predictions = [Prediction(task, self.model, k, cfg.smooth) for k in range(task.steps)]
+        self._predictions = [Prediction(task, self.model, Course(task, k), cfg.smooth) for k in range(task.steps)]
         self.state_now = np.zeros((cfg.pool, task.state_size))
         self.tick = np.zeros(cfg.pool, np.int64)
         self.past = np.zeros((cfg.pool, task.steps + 1, len(task.signals)))
@@ -62,7 +62,7 @@ class NpcLearner(PoolLearner):
             slope[group, : ahead.left] = lesson.gradient
             lack += float(lesson.lack.sum())
             lessons.append((group, lesson))
-        loss: Any = _Loss.apply(raw, lack / len(index), torch.from_numpy(slope / len(index)))
+        loss: Any = KnownLoss.apply(raw, lack / len(index), torch.from_numpy(slope / len(index)))
 
         def go_on() -> dict[str, float]:
             rho = np.empty(len(index))
@@ -102,16 +102,18 @@ class NpcLearner(PoolLearner):
         return {"state": self.state_now, "tick": self.tick, "past": self.past}
 
 
-class _Loss(torch.autograd.Function):
+class KnownLoss(torch.autograd.Function):
     """A loss whose gradient by the plans is known already."""
 
     @staticmethod
     def forward(ctx: Any, raw: torch.Tensor, loss: float, gradient: torch.Tensor) -> torch.Tensor:
+        """The loss."""
         ctx.save_for_backward(gradient.to(raw))
         return raw.new_tensor(loss)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        """The gradient."""
         (gradient,) = ctx.saved_tensors
         return grad * gradient, None, None

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from policies.npc.config import NpcConfig
+from policies.npc.config import NpcConfig, PlanConfig
 from policies.npc.model import ControlNetwork, SystemModel
-from policies.npc.prediction import Prediction
+from policies.npc.prediction import Course, Prediction
 from policies.pool_learner import load_weights
 from policies.system import ControlPlan, SystemPolicy
 from robo.core.errors import NonFiniteError
 from robo.core.protocols import Controller, Obs
 from tasks.system import SystemTask
 
-Network = Callable[[np.ndarray], np.ndarray]
-"""Features (F,) → raw controls of a whole episode (T, m)."""
+Network = Callable[[Prediction, np.ndarray], np.ndarray]
+"""Proposes plans: what is known at a tick (`Prediction.measure` says what) → raw controls (K, P, m), K may be 0."""
 SURPRISE = 1e-9
 """A state that lies this far from the predicted one is worth another search."""
 
@@ -57,12 +57,33 @@ class NpcPolicy(SystemPolicy):
         task: The task.
         config: Settings.
         network: Proposes plans.
+        ready: Make all predictions now, so that no step of the first episode waits for one.
+        courses: By tick, those that are known of this system already; new ones are added.
     """
 
-    def __init__(self, task: SystemTask, config: NpcConfig, network: Network) -> None:
-        self.task, self.task_name, self.config, self.network = task, task.name, config.plan, network
+    def __init__(
+        self,
+        task: SystemTask,
+        config: PlanConfig,
+        network: Network,
+        ready: bool = True,
+        courses: dict[int, Course] | None = None,
+    ) -> None:
+        self.task, self.task_name, self.config, self.network = task, task.name, config, network
         self.model = SystemModel(task)
-        self._predictions = [Prediction(task, self.model, k, self.config.smooth) for k in range(task.steps)]
+        self._predictions: list[Prediction | None] = [None] * task.steps
+        self._courses: dict[int, Course] = {} if courses is None else courses
+        for tick in range(task.steps if ready else 0):
+            self._ahead(tick).warm_up()
+
+    def _ahead(self, tick: int) -> Prediction:
+        """The prediction from a tick on."""
+        ahead = self._predictions[tick]
+        if ahead is None:
+            course = self._courses.get(tick) or Course(self.task, tick)
+            self._courses[tick] = course
+            ahead = self._predictions[tick] = Prediction(self.task, self.model, course, self.config.smooth)
+        return ahead
 
     def reset(self, obs: Obs, seed: int = 0) -> None:
         """See `SystemPolicy`."""
@@ -77,7 +98,7 @@ class NpcPolicy(SystemPolicy):
         state = np.asarray(obs["state"], float)
         if not np.isfinite(state).all():
             raise NonFiniteError(f"observed state of {self.task.name} is not finite: {obs['state']}")
-        ahead = self._predictions[tick]
+        ahead = self._ahead(tick)
         shared = np.concatenate([self._past[:tick].ravel(), state])
         self._past[tick] = ahead.measure(shared)
         plans = self._candidates(ahead, shared)
@@ -111,14 +132,12 @@ class NpcPolicy(SystemPolicy):
     # ---- planning --------------------------------------------------------------
 
     def _candidates(self, ahead: Prediction, shared: np.ndarray) -> list[Plan]:
-        """The network's plan, and what is left of the plan in force."""
-        raw = [np.asarray(self.network(ahead.features(shared)), float)[: ahead.left]]
-        makers: list[Controller] = ["policy"]
+        """The network's plans, and what is left of the plan in force."""
+        raw = [plan for plan in np.asarray(self.network(ahead, shared), float) if np.isfinite(plan).all()]
+        makers: list[Controller] = ["policy"] * len(raw)
         if self._plan is not None:
             raw.append(self._plan.raw[1:])
             makers.append(self._plan.maker)
-        if not np.isfinite(raw[0]).all():
-            del raw[0], makers[0]
         if not raw:
             raise NonFiniteError("the network's plan holds NaN or infinity, and there is no other yet")
         return self._judge(ahead, shared, np.stack(raw), makers)
@@ -199,14 +218,14 @@ class NumpyNetwork:
         self._layers = [(layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()) for layer in layers]
         self._shape = (network.steps, network.controls)
 
-    def __call__(self, features: np.ndarray) -> np.ndarray:
-        """(F,) → (T, m)."""
-        x = features.astype(np.float32)
+    def __call__(self, ahead: Prediction, shared: np.ndarray) -> np.ndarray:
+        """One plan, (1, P, m)."""
+        x = ahead.features(shared).astype(np.float32)
         for i, (weight, bias) in enumerate(self._layers):
             x = weight @ x + bias
             if i < len(self._layers) - 1:
                 x = np.maximum(x, 0.0)
-        return x.reshape(self._shape)
+        return x.reshape(self._shape)[None, : ahead.left]
 
 
 def load(task: SystemTask, config: NpcConfig, weights: Mapping[str, torch.Tensor], device: str) -> NpcPolicy:
@@ -219,4 +238,4 @@ def load(task: SystemTask, config: NpcConfig, weights: Mapping[str, torch.Tensor
     network = ControlNetwork(SystemModel(task), config.train.width, config.train.depth)
     if config.plan.network:
         load_weights(network, {name: value.cpu() for name, value in weights.items()})
-    return NpcPolicy(task, config, NumpyNetwork(network))
+    return NpcPolicy(task, config.plan, NumpyNetwork(network))

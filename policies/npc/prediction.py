@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from policies.spec_model import SpecModel
 from policies.symbolic.arrays import Symbol, scalar
-from policies.symbolic.formulas import Margins
-from policies.symbolic.tape import SmoothMargins, Trace
+from policies.symbolic.formulas import Margins, open_constants
+from policies.symbolic.tape import SmoothMargins, Tape, Trace
 from tasks.stl import Formula
 from tasks.stl.program import Leaf, plan
 from tasks.system import SystemTask
@@ -20,51 +21,118 @@ ALREADY, FACTOR = 0.1, 10.0
 """What is certain of a part of the mission is shown to the network up to this robustness, times this factor."""
 
 
+class Course:
+    """How a system goes on from one tick, whatever is wanted of it: states and signals for controls, on a tape.
+
+    Args:
+        task: The task; its specification does not matter.
+        tick: Samples before it are known.
+        constants: Parameters of specifications that are given later, behind the state.
+    """
+
+    def __init__(self, task: SystemTask, tick: int, constants: Sequence[str] = ()) -> None:
+        self.tick, self.left, self.names = tick, task.steps - tick, list(task.signals)
+        self.trace = trace = Trace()
+        past, state = trace.inputs(tick, len(self.names)), trace.inputs(task.state_size)
+        given = trace.inputs(len(constants))
+        self.known = past.size + state.size + given.size
+        """Inputs before the controls."""
+        raw = trace.inputs(self.left, task.control_size)
+        self.state, states = trace.wrap(state), [trace.wrap(state)]
+        for k in range(self.left):
+            states.append(task.advance(states[-1], task.squash(trace.wrap(raw[k]))))
+        measured = [task.measure(state) for state in states]
+        self.states = [x for state in states for x in state.items]
+        self.later = {name: [scalar(m[name]) for m in measured] for name in self.names}
+        self.past = {name: list(past[:, i]) for i, name in enumerate(self.names)}
+        self.fixed = {f"${name}": [node] * (task.steps + 1) for name, node in zip(constants, given, strict=True)}
+
+    @property
+    def signals(self) -> dict[str, list[Symbol]]:
+        """Of the whole episode."""
+        return self.fixed | {name: [*self.past[name], *self.later[name]] for name in self.names}
+
+
 class Prediction:
     """Plans of one task from one tick on; numpy and compiled tapes alone.
 
     The same functions of the task and the same formulas as anywhere else, run once on symbols: the numbers are those of
-    `SystemModel` up to the last bits, some 100 times sooner for a handful of plans.
+    `SystemModel` up to the last bits, some 100 times sooner for a handful of plans. Tapes are written when they are
+    first asked for; `warm_up` writes all that planning needs.
 
     Args:
         task: The task.
         model: Its specification.
-        tick: Samples before it are known.
+        course: How its system goes on from a tick.
         smooth: Temperature of the smooth robustness that `slopes` climbs.
     """
 
-    def __init__(self, task: SystemTask, model: SpecModel, tick: int, smooth: float) -> None:
-        self.tick, self.left = tick, task.steps - tick
-        self.controls, self.states = task.control_size, task.state_size
-        self.parts = len(model.parts)
-        trace, names = Trace(), list(task.signals)
-        past, state = trace.inputs(tick, len(names)), trace.inputs(self.states)
+    def __init__(self, task: SystemTask, model: SpecModel, course: Course, smooth: float) -> None:
+        self.tick, self.left, self.names, self.course = course.tick, course.left, course.names, course
+        self.controls, self.states, self.parts = task.control_size, task.state_size, len(model.parts)
+        self._task, self._model, self._smooth, self._trace = task, model, smooth, course.trace
 
-        def values(margins: Margins, parts: Sequence[Formula]) -> list[Symbol]:
-            plans = [plan(part, task.ctrl_dt_s, task.steps + 1, whole=False) for part in parts]
-            return [made.run(margins)[0] for made in plans]
+    # ---- tapes -----------------------------------------------------------------------
 
-        known = {name: [*past[:, i], *[None] * (self.left + 1)] for i, name in enumerate(names)}
-        certain = values(_Known(known, trace), model.mission)
-        progress = [trace.clip(trace.wrap(x), -ALREADY, ALREADY) * FACTOR for x in certain]
-        features = [*task.features(trace.wrap(state)).items, tick / task.steps, *(scalar(x) for x in progress)]
-        self._measure = trace.finish([scalar(task.measure(trace.wrap(state))[name]) for name in names])
-        self._features = trace.finish(features)
+    def _values(self, margins: Margins, parts: Sequence[Formula]) -> list[Symbol]:
+        """Robustness of parts at the start."""
+        parts = [open_constants(part) for part in parts] if self.course.fixed else parts
+        plans = [plan(part, self._task.ctrl_dt_s, self._task.steps + 1, whole=False) for part in parts]
+        return [made.run(margins)[0] for made in plans]
 
-        raw = trace.inputs(self.left, self.controls)
-        states = [trace.wrap(state)]
-        for k in range(self.left):
-            states.append(task.advance(states[-1], task.squash(trace.wrap(raw[k]))))
-        measured = [task.measure(state) for state in states]
-        signals = {name: [*past[:, i], *(scalar(m[name]) for m in measured)] for i, name in enumerate(names)}
-        parts = values(Margins(signals, trace), model.parts)
-        self._outcome = trace.finish([*parts, *(x for state in states for x in state.items)])
-        self._rhos = trace.finish(parts)
-        slopes = [*parts, *values(SmoothMargins(signals, trace, smooth), model.parts)]
-        self._slopes = trace.finish(slopes)
-        later = [x for k in range(tick, task.steps + 1) for x in (signals[name][k] for name in names)]
-        self._lesson = trace.finish([*slopes, *(x for state in states for x in state.items), *later])
-        self.names = names
+    def _exact(self) -> list[Symbol]:
+        return self._values(Margins(self.course.signals, self._trace), self._model.parts)
+
+    def _smoothed(self) -> list[Symbol]:
+        return self._values(SmoothMargins(self.course.signals, self._trace, self._smooth), self._model.parts)
+
+    @cached_property
+    def _measure(self) -> Tape:
+        return self._trace.finish([self.course.later[name][0] for name in self.names], self.course.known)
+
+    @cached_property
+    def _features(self) -> Tape:
+        course, trace = self.course, self._trace
+        known = course.fixed | {name: [*course.past[name], *[None] * (self.left + 1)] for name in self.names}
+        with trace.aside():
+            certain = self._values(_Known(known, trace), self._model.mission)
+            progress = [scalar(trace.clip(trace.wrap(x), -ALREADY, ALREADY) * FACTOR) for x in certain]
+            seen = [*self._task.features(course.state).items, self.tick / self._task.steps, *progress]
+            return trace.finish(seen, course.known)
+
+    @cached_property
+    def _rhos(self) -> Tape:
+        with self._trace.aside():
+            return self._trace.finish(self._exact())
+
+    @cached_property
+    def _outcome(self) -> Tape:
+        with self._trace.aside():
+            return self._trace.finish([*self._exact(), *self.course.states])
+
+    @cached_property
+    def _slopes(self) -> Tape:
+        with self._trace.aside():
+            return self._trace.finish([*self._exact(), *self._smoothed()])
+
+    @cached_property
+    def _lesson(self) -> Tape:
+        later = [self.course.later[name][k] for k in range(self.left + 1) for name in self.names]
+        with self._trace.aside():
+            return self._trace.finish([*self._exact(), *self._smoothed(), *self.course.states, *later])
+
+    # ---- what they say -------------------------------------------------------------
+
+    def warm_up(self, everything: bool = True) -> None:
+        """Write what judging plans needs, and `everything` that searching needs too, so that no plan waits for it."""
+        shared = np.zeros(self.tick * len(self.names) + self.states)
+        raw = np.zeros((1, self.left, self.controls))
+        self.measure(shared)
+        self.outcome(shared, raw)
+        if everything:
+            self.features(shared)
+            self.rhos(shared, raw)
+            self.slopes(shared, raw, 0.0)
 
     def measure(self, shared: np.ndarray) -> np.ndarray:
         """Signals (S,) of the state at the tick, in the order of `names`.

@@ -7,7 +7,7 @@ from abc import abstractmethod
 import numpy as np
 import torch
 
-from policies.npc.prediction import Prediction
+from policies.npc.prediction import Course, Prediction
 from policies.planners.config import CemConfig, GradConfig, MppiConfig
 from policies.planners.plan_once import PlanOnce
 from tasks.system import SystemTask
@@ -30,7 +30,7 @@ class GradientSearch(PlanOnce):
     def __init__(self, task: SystemTask, config: GradConfig) -> None:
         super().__init__(task, config.aim)
         self.config = config
-        self._ahead = Prediction(task, self.model, 0, config.smooth) if config.compiled else None
+        self._ahead = Prediction(task, self.model, Course(task, 0), config.smooth) if config.compiled else None
 
     def solve(self, state: Tensor) -> Tensor:
         """See `PlanOnce`."""
@@ -75,7 +75,7 @@ class Sampling(PlanOnce):
     def __init__(self, task: SystemTask, aim: float, samples: int, iterations: int, compiled: bool) -> None:
         super().__init__(task, aim)
         self.samples, self.iterations = samples, iterations
-        self._ahead = Prediction(task, self.model, 0, smooth=1.0) if compiled else None
+        self._ahead = Prediction(task, self.model, Course(task, 0), smooth=1.0) if compiled else None
 
     @abstractmethod
     def refit(self, raw: Tensor, rho: Tensor, progress: float) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from stable_baselines3.sac.policies import Actor, SACPolicy
 
 from policies.npc.model import SystemModel
-from policies.npc.prediction import Prediction
+from policies.npc.prediction import Course, Prediction
 from policies.pool_learner import load_weights
 from policies.sac.config import SacConfig
 from policies.sac.env import raw_of, spaces_of
@@ -30,7 +30,7 @@ class ActorPolicy(SystemPolicy):
     def __init__(self, task: SystemTask, actor: Actor) -> None:
         self.task, self.task_name, self.actor = task, task.name, actor
         model = SystemModel(task)
-        self._predictions = [Prediction(task, model, k, smooth=1.0) for k in range(task.steps)]
+        self._predictions = [Prediction(task, model, Course(task, k), smooth=1.0) for k in range(task.steps)]
 
     def reset(self, obs: Obs, seed: int = 0) -> None:
         """See `SystemPolicy`."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from policies.symbolic.arrays import Namespace, Symbol
 from tasks.stl.program import Algebra, Leaf
-from tasks.stl.syntax import Library, margin
+from tasks.stl.syntax import Formula, Library, Parameter, Variable, map_tree, margin
 
 X = TypeVar("X")
 Signals = Mapping[str, Sequence[Symbol]]
@@ -95,6 +95,11 @@ class Margins(Lists[Symbol]):
     def fill(self, top: bool, count: int) -> list[Symbol]:
         """See `Algebra`."""
         return [math.inf if top else -math.inf] * count
+
+
+def open_constants(formula: Formula) -> Formula:
+    """The formula with its parameters read as signals ``$name``, so that they can differ from episode to episode."""
+    return map_tree(formula, lambda node: Variable(f"${node.name}") if isinstance(node, Parameter) else node)
 
 
 def library(namespace: Namespace) -> Library:

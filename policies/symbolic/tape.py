@@ -7,7 +7,8 @@ any tape. Every instruction is a loop over a block of rows, small enough for all
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numba
@@ -105,8 +106,26 @@ class Trace(Namespace):
         """See `Namespace`."""
         return self.emit("step", x, gentle, sharp)
 
-    def finish(self, outputs: Sequence[Symbol]) -> Tape:
-        """The tape that calculates these."""
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """What is written in the block is forgotten after it, tapes that were finished in it are not."""
+        code, count = len(self._code), self._count
+        try:
+            yield
+        finally:
+            for row in self._code[code:]:
+                del self._known[row[:4]]
+            del self._code[code:]
+            self._constants = {value: place for value, place in self._constants.items() if place < count}
+            self._count = count
+
+    def finish(self, outputs: Sequence[Symbol], inputs: int | None = None) -> Tape:
+        """The tape that calculates these.
+
+        Args:
+            outputs: What it returns.
+            inputs: It needs the first so many inputs only; None: it takes all there are.
+        """
         places = [self._place(x) for x in outputs]
         needed = set(places)
         kept = []
@@ -115,7 +134,8 @@ class Trace(Namespace):
                 kept.append(row)
                 needed.update(row[1:4])
         # Inputs first, then constants, then results in order: so that results are written one after the other.
-        order = {old: new for new, old in enumerate(self._inputs)}
+        taken = self._inputs if inputs is None else self._inputs[:inputs]
+        order = {old: new for new, old in enumerate(taken)}
         constants = {value: old for value, old in self._constants.items() if old in needed}
         order |= {old: len(order) + i for i, old in enumerate(constants.values())}
         first = len(order)
@@ -124,7 +144,7 @@ class Trace(Namespace):
         return Tape(
             np.array(code, np.int32).reshape(-1, 4),
             np.array(list(constants), float),
-            len(self._inputs),
+            len(taken),
             np.array([order[x] for x in places], np.int32),
         )
 

@@ -23,7 +23,9 @@ BENCHES = {
     "render": "robo.bench.render:render_bench",
     "tracking": "robo.bench.tracking:tracking_bench",
     "runtime": "robo.bench.runtime:runtime_bench",
+    "monitor": "robo.bench.monitor:monitor_bench",
     "stl": "robo.bench.stl:stl_bench",
+    "spec": "robo.bench.spec:spec_bench",
     "stl_engine": "robo.bench.stl_engine:stl_engine_bench",
 }
 """Names → ``module:function``; imported when asked for."""

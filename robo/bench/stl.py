@@ -43,6 +43,8 @@ PLANNERS: Mapping[str, tuple[str, dict[str, Any]]] = {
 BASELINES = (*PLANNERS, "sac")
 PROOF_S = 10.0
 """Most time for a proof that there is no plan."""
+BLOCK = 100
+"""Starts whose unsatisfied ones make one cell."""
 
 
 def stl_bench(
@@ -187,24 +189,30 @@ def _hopeless(
     cells: Cells, task: str, run: Run, seeds: Sequence[int], budget: int, seed: int, workers: int
 ) -> dict[str, set[int]]:
     """Of the starts that ours did not satisfy: those proven to be unsatisfiable, and those where no plan is found."""
-    inputs = {
-        "task": task,
-        "seeds": list(seeds),
-        "budget": budget,
-        "proof_s": PROOF_S,
-        "search": asdict(run.config.settings.plan),
-    }
-
-    def measure() -> dict[str, Any]:
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(max(1, min(workers, len(seeds))), spawn) as pool:
-            verdicts = list(pool.map(partial(_judge, str(run.path), budget), seeds))
-        return {
-            v: [s for s, w in zip(seeds, verdicts, strict=True) if w == v] for v in ("proven", "not found", "found")
+    found: dict[str, set[int]] = {"proven": set(), "not found": set()}
+    blocks: dict[int, list[int]] = {}
+    for failed in seeds:
+        blocks.setdefault((failed - seed) // BLOCK, []).append(failed)
+    spawn = multiprocessing.get_context("spawn")
+    for block, wanted in blocks.items():
+        inputs = {
+            "task": task,
+            "seeds": wanted,
+            "budget": budget,
+            "proof_s": PROOF_S,
+            "search": asdict(run.config.settings.plan),
         }
 
-    result = cells.get(f"{task}-unsatisfiable", inputs, measure)
-    return {name: set(result[name]) for name in ("proven", "not found")}
+        def measure(wanted: list[int] = wanted) -> dict[str, Any]:
+            with ProcessPoolExecutor(min(workers, len(wanted)), spawn) as pool:
+                verdicts = list(pool.map(partial(_judge, str(run.path), budget), wanted))
+            pairs = list(zip(wanted, verdicts, strict=True))
+            return {kind: [s for s, v in pairs if v == kind] for kind in ("proven", "not found", "found")}
+
+        result = cells.get(f"{task}-unsatisfiable-{block}", inputs, measure)
+        for kind, known in found.items():
+            known.update(result[kind])
+    return found
 
 
 def _judge(path: str, budget: int, seed: int) -> str:

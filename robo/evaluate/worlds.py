@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import singledispatch
 from typing import Any
 
@@ -79,16 +80,20 @@ class SystemWorld(World):
 
         self.env = SystemEnv(task, mismatch=mismatch)
 
-    def roll_out(self, policy: Any, seed: int, name: str = "policy") -> Rollout:
-        """See `World`."""
+    def roll_out(
+        self, policy: Any, seed: int, name: str = "policy", instance: Mapping[str, np.ndarray] | None = None
+    ) -> Rollout:
+        """See `World`; `instance` starts somewhere else than where the seed says."""
         env, task = self.env, self.env.task
         if not isinstance(policy, SystemPolicy) or policy.task_name != task.name:
             made = getattr(policy, "task_name", type(policy).__name__)
             raise ConfigError(
                 f"the policy was made for {made!r}, here the task is {task.name!r}; robo-train trains one"
             )
-        obs, info = env.reset(seed=FIRST_SEED + seed)
-        instance = info["instance"]
+        obs, info = env.reset(
+            seed=FIRST_SEED + seed, options=None if instance is None else {"instance": dict(instance)}
+        )
+        drawn = info["instance"]
         policy.reset(obs, seed)
         samples, plans, plan_ms, done = [(obs, info)], [], [], False
         while not done:
@@ -110,7 +115,7 @@ class SystemWorld(World):
             control=np.stack([i["control"] for _, i in samples[1:]]),
             plan_state=pad([plan.state for plan in plans]),
             controller=np.array([CONTROLLERS.index(plan.controller) for plan in plans]),
-            instance=instance,
+            instance=drawn,
             plan_rho=np.array([float(plan.info.get("plan_rho", np.nan)) for plan in plans]),
             plan_ms=np.array(plan_ms),
             violations=tuple(

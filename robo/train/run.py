@@ -374,11 +374,10 @@ def _point(link: Path, target: str) -> None:
 def _not_found(path: Path) -> str:
     if path.exists():
         return f"{path} is a file, a run is a folder such as runs/reach_avoid/last"
-    there = path.parent
-    if there.is_dir():
-        return f"no such run folder: {path}; {nearest(path.name, [p.name for p in there.iterdir() if p.is_dir()])}"
+    known = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
+    near = f"; {nearest(path.name, known)}" if known else ""
     return (
-        f"no such run folder: {path}; robo-train makes one, such as runs/reach_avoid/last; "
+        f"no such run folder: {path}{near}; robo-train makes one, such as runs/reach_avoid/last; "
         f"trained already: {', '.join(shipped())}"
     )
 

@@ -11,6 +11,7 @@ import torch
 from policies.npc.config import NpcConfig, PlanConfig, TrainConfig
 from policies.npc.learner import NpcLearner
 from policies.npc.planner import NpcPolicy, load
+from policies.npc.prediction import Prediction
 from policies.registry import POLICIES
 from robo.core.errors import ConfigError, NonFiniteError, RunError, TaskError
 from robo.core.protocols import Obs
@@ -98,7 +99,7 @@ def test_search_repairs_what_the_network_cannot(task: SystemTask, learner: NpcLe
 @pytest.mark.parametrize("name", ["bench/ship_safe", "bench/maze", "bench/rover"])
 def test_who_starts_with_a_certified_plan_stays_safe(name: str) -> None:
     task = system_task(load_task(name))
-    policy = NpcPolicy(task, NpcConfig(plan=PlanConfig(samples=64, starts=4, iterations=5, rounds=1)), _Blind(task))
+    policy = NpcPolicy(task, PlanConfig(samples=64, starts=4, iterations=5, rounds=1), _Blind(task))
     certified = 0
     for seed in range(12):
         rollout = episode(task, policy, seed)
@@ -112,11 +113,11 @@ class _Blind:
     """A network that wants something else, and mostly something unsafe, at every step."""
 
     def __init__(self, task: SystemTask) -> None:
-        self.shape = (task.steps, task.control_size)
+        self.controls = task.control_size
         self.random = np.random.default_rng(0)
 
-    def __call__(self, features: np.ndarray) -> np.ndarray:
-        return 2.0 * self.random.standard_normal(self.shape)
+    def __call__(self, ahead: Prediction, shared: np.ndarray) -> np.ndarray:
+        return 2.0 * self.random.standard_normal((1, ahead.left, self.controls))
 
 
 def test_the_same_seed_makes_the_same_plans(task: SystemTask, learner: NpcLearner) -> None:
@@ -138,7 +139,7 @@ def test_nan_from_a_network_is_not_executed(task: SystemTask, learner: NpcLearne
     obs: Obs = {"state": task.sample(np.random.default_rng(0))["state"], "time_s": np.zeros(1)}
     policy.reset(obs)
     first = policy.act(obs)
-    good, policy.network = policy.network, lambda features: np.full((task.steps, 2), np.nan)  # type: ignore
+    good, policy.network = policy.network, lambda ahead, shared: np.full((1, ahead.left, 2), np.nan)  # type: ignore
     later = {"state": first.state[1], "time_s": np.array([task.ctrl_dt_s])}
     assert np.isfinite(policy.act(later).control).all(), "the plan in force goes on"
     policy.reset(obs)

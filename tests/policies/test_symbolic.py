@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.npc.model import SystemModel
-from policies.npc.prediction import Prediction
+from policies.npc.prediction import Course, Prediction
 from policies.symbolic.arrays import BINARY, UNARY
 from policies.symbolic.tape import BLOCK, Trace
 from robo.core.errors import TaskError
@@ -39,7 +39,7 @@ def test_the_compiled_prediction_is_that_of_torch(name: str, share: float) -> No
     task = system_task(load_task(f"bench/{name}"))
     model, tick, batch = SystemModel(task), round(share * task.steps), BLOCK + 3
     past, state, raw = _episodes(task, tick, batch)
-    ahead = Prediction(task, model, tick, smooth=20.0)
+    ahead = Prediction(task, model, Course(task, tick), smooth=20.0)
     shared = np.concatenate([past.ravel(), state])
 
     wanted = torch.from_numpy(raw).requires_grad_(True)
@@ -143,7 +143,7 @@ def test_a_function_that_no_tape_knows_is_named() -> None:
 
     task = Odd()
     with pytest.raises(TaskError, match="may not call 'sinn' of the array API: did you mean 'sin'"):
-        Prediction(task, SystemModel(task), 0, smooth=1.0)
+        Course(task, 0)
 
 
 def _run(tape, inputs: list[float]) -> tuple[float, np.ndarray]:

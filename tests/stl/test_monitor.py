@@ -11,7 +11,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from robo.core.errors import NonFiniteError, SpecError
+from robo.bench.monitor import FORMULAS, monitor_bench
+from robo.core.errors import ConfigError, NonFiniteError, SpecError
 from tasks.stl import Formula, parse
 from tasks.stl.monitor import Interval
 from tests.stl.formulas import DT, formulas, predicates, traces
@@ -164,3 +165,11 @@ def test_predicates_and_bad_samples() -> None:
 def test_dt_must_divide_the_intervals() -> None:
     with pytest.raises(SpecError, match=r"write 0\.9 or 1\.2"):
         parse("F[0,1](a > 0)").monitor(0.3)
+
+
+def test_the_benchmark_checks_what_it_times() -> None:
+    report = monitor_bench(windows=[3])
+    assert len(report.rows) == len(FORMULAS) and all(row["rtamt, mean [us]"] > 0 for row in report.rows)
+    assert all(row["ours, mean [us]"] > 0 and row["samples"] >= 1 for row in report.rows)
+    with pytest.raises(ConfigError, match="positive whole numbers"):
+        monitor_bench(windows=[0])
