@@ -34,6 +34,8 @@ IMAGES = ("rgb", "depth", "seg")
 
 RATED_PAYLOAD_KG = 3.0
 """What the maker says the arm may carry; `EnvOptions.mismatch` takes a share of it."""
+LONGEST_DELAY_S = 1.0
+"""More is no delay but another mistake, such as milliseconds."""
 
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 Range = tuple[float, float]
@@ -48,27 +50,35 @@ class EnvOptions:
         mass_scale: Factor on mass and inertia of every link, each drawn by itself; gravity
             compensation still carries the nominal weight.
         kp_scale, kd_scale: Factors on the servo gains of every joint, each drawn by itself.
+        delay_s: References act this much later, in whole physics steps [s].
     """
 
     payload_kg: Range = (0.0, 0.0)
     mass_scale: Range = (1.0, 1.0)
     kp_scale: Range = (1.0, 1.0)
     kd_scale: Range = (1.0, 1.0)
+    delay_s: Range = (0.0, 0.0)
 
     def __post_init__(self) -> None:
         for field in fields(self):
             low, high = getattr(self, field.name)
-            least = 0.0 if field.name == "payload_kg" else 1e-3
+            least = 0.0 if field.name in ("payload_kg", "delay_s") else 1e-3
             if not (np.isfinite([low, high]).all() and least <= low <= high):
                 raise ConfigError(f"{field.name} must be (low, high) with {least} <= low <= high, not {(low, high)}")
 
     @classmethod
-    def mismatch(cls, share: float) -> EnvOptions:
-        """Masses and gains off by up to ``share`` (0.1: ±10 %), with up to that share of the rated payload in hand."""
+    def mismatch(cls, share: float, delay_s: float = 0.0) -> EnvOptions:
+        """Masses and gains off by up to ``share`` (0.1: ±10 %), with up to that share of the rated payload in hand.
+
+        References come up to ``delay_s`` too late.
+        """
         if not 0.0 <= share < 1.0:
             raise ConfigError(f"mismatch must lie in [0, 1), not {share}; 0.1 means ±10 %")
         scale = (1.0 - share, 1.0 + share)
-        return cls(payload_kg=(0.0, share * RATED_PAYLOAD_KG), mass_scale=scale, kp_scale=scale, kd_scale=scale)
+        if not 0.0 <= delay_s <= LONGEST_DELAY_S:
+            raise ConfigError(f"delay must lie in [0, {LONGEST_DELAY_S:g}] s, not {delay_s}")
+        payload = (0.0, share * RATED_PAYLOAD_KG)
+        return cls(payload_kg=payload, mass_scale=scale, kp_scale=scale, kd_scale=scale, delay_s=(0.0, delay_s))
 
 
 class TaskEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
@@ -188,8 +198,8 @@ class TaskEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             if name != "instance":
                 raise UnknownNameError("reset option", name, ["instance"])
         # Streams of their own: what moves by itself does not depend on how often somebody looks.
-        draw, move, see = (np.random.default_rng(s) for s in self.np_random.integers(2**63, size=3))
-        mismatch = self._draw_mismatch(draw)
+        draw, move, see, late = (np.random.default_rng(s) for s in self.np_random.integers(2**63, size=4))
+        mismatch = self._draw_mismatch(draw) | {"delay_s": late.uniform(*self.options.delay_s, 1)}
         self._set_mismatch(mismatch)
         given = (options or {}).get("instance")
         instance = self.task.sample(draw) if given is None else {k: np.array(v, float) for k, v in given.items()}
@@ -206,7 +216,9 @@ class TaskEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             trace=[],
             tracking_pos=np.zeros(dof),
             tracking_vel=np.zeros(dof),
+            late=np.zeros((round(mismatch["delay_s"][0] / self.model.opt.timestep), self.model.nu)),
         )
+        self._episode.late[:, self.scene.pos_ctrl] = instance["joint_pos"]
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[self.scene.qpos] = instance["joint_pos"]
         self.data.ctrl[self.scene.pos_ctrl] = instance["joint_pos"]
@@ -231,6 +243,9 @@ class TaskEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         path_pos, path_vel = hermite(episode.ref_pos, episode.ref_vel, pos, vel, self._phase, dt)
         references = np.zeros((len(path_pos), model.nu))
         references[:, scene.pos_ctrl], references[:, scene.vel_ctrl] = path_pos, path_vel
+        if len(episode.late):
+            arrived = np.concatenate([episode.late, references])
+            references, episode.late = arrived[: len(references)], arrived[len(references) :]
         qpos, qvel, ctrl = data.qpos, data.qvel, data.ctrl
         row = 0
         for _ in range(self._chunks):
@@ -450,6 +465,8 @@ class _Episode:
     trace: list[dict[str, float]]
     tracking_pos: np.ndarray
     tracking_vel: np.ndarray
+    late: np.ndarray
+    """References that are still on their way, (delay in physics steps, controls)."""
     joint_limit: int = 0
     velocity: int = 0
     stage: int = 0

@@ -29,18 +29,22 @@ class SystemEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         task: A task of a system, its registered name, or the path of a task file.
         mismatch: Every component of the control acts 1 - x .. 1 + x times as strongly as the model says; drawn anew
             every episode.
+        delay_s: Controls act up to this much later, at most a control step; drawn anew every episode. For that share of
+            a step the control before still acts.
 
     Raises:
-        RoboError: Unknown task, or one of another kind; a mismatch outside 0 .. 1.
+        RoboError: Unknown task, or one of another kind; a mismatch outside 0 .. 1, a delay longer than a step.
     """
 
     metadata = {"render_modes": []}
 
-    def __init__(self, task: Task | str | Path, *, mismatch: float = 0.0) -> None:
+    def __init__(self, task: Task | str | Path, *, mismatch: float = 0.0, delay_s: float = 0.0) -> None:
         self.task = system_task(task if isinstance(task, Task) else load_task(task))
         if not 0.0 <= mismatch < 1.0:
             raise ConfigError(f"mismatch must lie in [0, 1), not {mismatch}; 0.1 means ±10 %")
-        self.mismatch = mismatch
+        if not 0.0 <= delay_s <= self.task.ctrl_dt_s:
+            raise ConfigError(f"delay must lie between 0 and a control step ({self.task.ctrl_dt_s:g} s), not {delay_s}")
+        self.mismatch, self.delay_s = mismatch, delay_s
         n = self.task.state_size
         self.observation_space = spaces.Dict(
             {name: spaces.Box(-np.inf, np.inf, (size,), np.float64) for name, size in (("state", n), ("time_s", 1))}
@@ -71,11 +75,13 @@ class SystemEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         given = (options or {}).get("instance")
         instance = self.task.sample(draw) if given is None else {k: np.array(v, float) for k, v in given.items()}
         self._strength = differ.uniform(1.0 - self.mismatch, 1.0 + self.mismatch, self.task.control_size)
+        self._late = differ.uniform(0.0, self.delay_s) / self.task.ctrl_dt_s
+        self._before = self.task.clip(np.zeros(self.task.control_size))
         self._state = np.array(instance["state"], float)
         self._trace = [self._signals()]
         self._step = 0
         info = self._info(np.zeros(self.task.control_size))
-        return self._observe(), info | {"instance": instance, "mismatch": {"strength": self._strength.copy()}}
+        return self._observe(), info | {"instance": instance, "mismatch": self._drawn()}
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """One step.
@@ -92,7 +98,8 @@ class SystemEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         if not np.isfinite(control).all():
             raise NonFiniteError(f"action holds NaN or infinity: {control}; nothing was executed")
         control = self.task.clip(control)
-        self._state = self.task.advance(self._state, control * self._strength)
+        acting = self._late * self._before + (1.0 - self._late) * control
+        self._state, self._before = self.task.advance(self._state, acting * self._strength), control
         if not np.isfinite(self._state).all():
             raise NonFiniteError(f"the state of {self.task.name} blew up at step {self._step}; reset() to go on")
         self._step += 1
@@ -102,6 +109,9 @@ class SystemEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             trace = {name: np.array([s[name] for s in self._trace]) for name in self._trace[0]}
             reward = float(self.task.formula.rho(trace, self.task.ctrl_dt_s)[0])
         return self._observe(), reward, False, truncated, self._info(control)
+
+    def _drawn(self) -> dict[str, np.ndarray]:
+        return {"strength": self._strength.copy(), "delay_s": np.array([self._late * self.task.ctrl_dt_s])}
 
     def _signals(self) -> dict[str, float]:
         return {name: float(value) for name, value in self.task.measure(self._state).items()}

@@ -27,6 +27,8 @@ class TrainConfig:
     """Of these, how many are replaced by new ones after the step."""
     ways: int = 4096
     """Random ways of the system along which problems are laid."""
+    new_ways: int = 4
+    """Of these, how many are replaced by new ones every step: a network would learn a fixed lot by heart."""
     learning_rate: float = 1e-3
     """Adam; falls to a twentieth along a half cosine."""
     width: int = 256
@@ -66,6 +68,8 @@ class TrainConfig:
                 f"train.fresh ({self.fresh}) must not exceed train.rows ({self.rows}), nor these train.problems "
                 f"({self.problems})"
             )
+        if not 0 <= self.new_ways <= self.ways:
+            raise ConfigError(f"train.new_ways ({self.new_ways}) must not exceed train.ways ({self.ways})")
         if not 0.0 <= self.others <= 1.0:
             raise ConfigError(f"train.others must lie in [0, 1], not {self.others}")
 

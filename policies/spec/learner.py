@@ -55,7 +55,7 @@ class SpecLearner(PoolLearner):
         network = SpecNetwork(task, cfg, features).to(self.device)
         super().__init__(network, cfg, np.random.default_rng([seed, 1]))
         self._probe = Probe(task)
-        # Ways and shapes follow from the seed alone; what is drawn along them is part of the state.
+        # Shapes follow from the seed alone; ways, and what is drawn along them, are part of the state.
         rng = np.random.default_rng([seed, 2])
         self._ways = np.stack([task.wander(rng) for _ in range(cfg.ways)])
         self._kinds, drawn = [], []
@@ -124,6 +124,8 @@ class SpecLearner(PoolLearner):
         made: Any = KnownLoss.apply(raw, loss / count, torch.from_numpy(slope / count).reshape(raw.shape))
 
         def go_on() -> dict[str, float]:
+            for place in self.rng.choice(cfg.ways, cfg.new_ways, replace=False):
+                self._ways[place] = self.task.wander(self.rng)
             for i, rows in zip(index, places, strict=True):
                 for place in rows[: cfg.fresh]:
                     problem = self._draw(self._kinds[i].shape, self.rng)
@@ -135,7 +137,11 @@ class SpecLearner(PoolLearner):
         return made, go_on
 
     def _pool(self) -> Tensors:
-        return {"constants": torch.from_numpy(self.constants), "starts": torch.from_numpy(self.starts)}
+        return {name: torch.from_numpy(value) for name, value in self._arrays().items()}
 
     def _load_pool(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        self.constants[...], self.starts[...] = tensors["constants"].numpy(), tensors["starts"].numpy()
+        for name, mine in self._arrays().items():
+            mine[...] = tensors[name].numpy()
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {"constants": self.constants, "starts": self.starts, "ways": self._ways}

@@ -26,7 +26,8 @@ What is reported, over executed traces (the truth of the simulator):
 Rates come with 95 % Wilson intervals. The result is kept in RUN/eval.json.
 
 With --mismatch 0.1 an arm's masses and servo gains are off by up to 10 % and it carries up to a tenth of its rated
-payload; the controls of any other system act up to 10 % more or less strongly. Drawn anew every episode.
+payload; the controls of any other system act up to 10 % more or less strongly. With --delay 0.02
+commands act up to 20 ms late (of other systems: up to a control step). Drawn anew every episode.
 
 examples:
   robo-eval runs/reach_avoid/last --episodes 100 --json out.json
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--mismatch", type=float, default=0.0, metavar="X", help="the world differs from the model by up to X"
     )
+    parser.add_argument("--delay", type=float, default=0.0, metavar="S", help="commands act up to S seconds late")
     parser.add_argument(
         "--record", type=int, default=0, metavar="N", help="keep the first N rollouts in RUN/recordings"
     )
@@ -84,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             seed=args.seed,
             workers=args.workers,
             mismatch=args.mismatch,
+            delay_s=args.delay,
             policy=run.config.policy,
             on_rollout=on_rollout,
         )
@@ -112,6 +115,8 @@ def _table(record: dict[str, Any]) -> Table:
     title = f"{record['task']}, policy {record['policy']}: {record['episodes']} episodes from seed {record['seed']}"
     if record["mismatch"]:
         title += f", mismatch ±{100 * record['mismatch']:g} %"
+    if record["delay_s"]:
+        title += f", delay up to {1e3 * record['delay_s']:g} ms"
     table = Table(title=title, title_justify="left")
     table.add_column("executed")
     table.add_column("value", justify="right")

@@ -77,6 +77,7 @@ class Evaluation:
         task, policy: Names.
         seed: First evaluation seed; episode i has seed ``seed + i``.
         mismatch: Relative bound of payload and servo gain errors, 0 for none.
+        delay_s: Commands act up to this much later [s].
         episodes: In order of their seeds.
     """
 
@@ -84,6 +85,7 @@ class Evaluation:
     policy: str
     seed: int
     mismatch: float
+    delay_s: float = 0.0
     episodes: tuple[Episode, ...]
 
     def summary(self) -> dict[str, Any]:
@@ -102,6 +104,7 @@ class Evaluation:
             "episodes": n,
             "seed": self.seed,
             "mismatch": self.mismatch,
+            "delay_s": self.delay_s,
         }
         for name, hits in (
             ("satisfied", sum(e.satisfied for e in self.episodes)),
@@ -164,6 +167,7 @@ def evaluate(
     seed: int = 0,
     workers: int = 1,
     mismatch: float = 0.0,
+    delay_s: float = 0.0,
     policy: str = "policy",
     on_rollout: Callable[[Rollout], None] | None = None,
 ) -> Evaluation:
@@ -178,6 +182,7 @@ def evaluate(
         seed: First evaluation seed; see `robo.evaluate.rollout.FIRST_SEED`.
         workers: Processes; 1 runs in this one.
         mismatch: Relative bound of payload and servo gain errors, drawn from the episode's seed.
+        delay_s: Commands act up to this much later, drawn likewise [s].
         policy: Name of the policy, for the records.
         on_rollout: Called with every rollout, in order of finishing, in this process.
 
@@ -192,18 +197,19 @@ def evaluate(
     seeds = range(seed, seed + episodes)
     done: dict[int, Episode] = {}
     task = ""
-    for rollout in _rollouts(load, seeds, min(workers, episodes), mismatch, policy):
+    for rollout in _rollouts(load, seeds, min(workers, episodes), Off(mismatch, delay_s), policy):
         task = rollout.task
         done[rollout.seed] = Episode.of(rollout)
         if on_rollout is not None:
             on_rollout(rollout)
-    return Evaluation(task=task, policy=policy, seed=seed, mismatch=mismatch, episodes=tuple(done[s] for s in seeds))
+    found = tuple(done[s] for s in seeds)
+    return Evaluation(task=task, policy=policy, seed=seed, mismatch=mismatch, delay_s=delay_s, episodes=found)
 
 
-def _rollouts(load: Load, seeds: Sequence[int], workers: int, mismatch: float, name: str) -> Iterator[Rollout]:
+def _rollouts(load: Load, seeds: Sequence[int], workers: int, off: Off, name: str) -> Iterator[Rollout]:
     if workers == 1:
         with one_thread():
-            runner = _Runner(load, mismatch, name)
+            runner = _Runner(load, off, name)
             try:
                 for seed in seeds:
                     yield runner(seed)
@@ -212,7 +218,7 @@ def _rollouts(load: Load, seeds: Sequence[int], workers: int, mismatch: float, n
         return
     # Spawned, not forked: torch and the renderer hold threads that do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(load, mismatch, name)) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(load, off, name)) as pool:
         left = {pool.submit(_run, seed) for seed in seeds}
         try:
             while left:
@@ -226,13 +232,21 @@ def _rollouts(load: Load, seeds: Sequence[int], workers: int, mismatch: float, n
                 future.cancel()
 
 
+@dataclass(frozen=True)
+class Off:
+    """By how much the world is off at the most; see `open_world`."""
+
+    mismatch: float
+    delay_s: float
+
+
 class _Runner:
     """Policy and world of one process."""
 
-    def __init__(self, load: Load, mismatch: float, name: str) -> None:
+    def __init__(self, load: Load, off: Off, name: str) -> None:
         task, self.policy = load()
         self.name = name
-        self.world = open_world(task, mismatch)
+        self.world = open_world(task, off.mismatch, off.delay_s)
 
     def __call__(self, seed: int) -> Rollout:
         return self.world.roll_out(self.policy, seed, self.name)
@@ -245,7 +259,7 @@ _runner: _Runner | None = None
 _failure = ""
 
 
-def _start(load: Load, mismatch: float, name: str) -> None:
+def _start(load: Load, off: Off, name: str) -> None:
     global _runner, _failure
     import torch
 
@@ -254,7 +268,7 @@ def _start(load: Load, mismatch: float, name: str) -> None:
 
     torch.set_num_threads(1)
     try:
-        _runner = _Runner(load, mismatch, name)
+        _runner = _Runner(load, off, name)
     except RoboError as error:
         # An error in an initializer would only break the pool; the first episode tells it instead.
         _failure = str(error)

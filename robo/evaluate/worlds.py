@@ -41,16 +41,17 @@ class World(ABC):
 
 
 @singledispatch
-def open_world(task: Task, mismatch: float = 0.0) -> World:
+def open_world(task: Task, mismatch: float = 0.0, delay_s: float = 0.0) -> World:
     """The world of a task.
 
     Args:
         task: The task; its class decides.
         mismatch: Relative bound by which the world differs from the model the policy plans with.
+        delay_s: What is commanded acts up to this much later [s].
 
     Raises:
         TaskError: No world for this kind of task.
-        ConfigError: The mismatch is out of range.
+        ConfigError: The mismatch or the delay is out of range.
     """
     raise TaskError(f"no world for task {task.name}, a {type(task).__name__}")
 
@@ -58,10 +59,10 @@ def open_world(task: Task, mismatch: float = 0.0) -> World:
 class ArmWorld(World):
     """An arm in MuJoCo; mismatch: masses, servo gains and payload."""
 
-    def __init__(self, task: ArmTask, mismatch: float = 0.0) -> None:
+    def __init__(self, task: ArmTask, mismatch: float = 0.0, delay_s: float = 0.0) -> None:
         from sim.env import EnvOptions, make  # lazily: mujoco
 
-        self.env = make(task, options=EnvOptions.mismatch(mismatch))
+        self.env = make(task, options=EnvOptions.mismatch(mismatch, delay_s))
 
     def roll_out(self, policy: Any, seed: int, name: str = "policy") -> Rollout:
         """See `World`."""
@@ -75,10 +76,10 @@ class ArmWorld(World):
 class SystemWorld(World):
     """A system under its own dynamics; mismatch: how strongly controls act."""
 
-    def __init__(self, task: SystemTask, mismatch: float = 0.0) -> None:
+    def __init__(self, task: SystemTask, mismatch: float = 0.0, delay_s: float = 0.0) -> None:
         from sim.system import SystemEnv
 
-        self.env = SystemEnv(task, mismatch=mismatch)
+        self.env = SystemEnv(task, mismatch=mismatch, delay_s=delay_s)
 
     def roll_out(
         self, policy: Any, seed: int, name: str = "policy", instance: Mapping[str, np.ndarray] | None = None

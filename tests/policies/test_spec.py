@@ -30,7 +30,7 @@ from tasks.stl import parse
 torch.set_num_threads(1)
 SMALL = SpecConfig(
     train=TrainConfig(
-        steps=30, pool=12, batch=6, problems=8, rows=4, ways=64, width=32, depth=1, code=16, plans=2, learning_rate=3e-3
+        steps=80, pool=12, batch=6, problems=8, rows=4, ways=64, width=32, depth=1, code=16, plans=2, learning_rate=3e-3
     )
 )
 BOTH = ("spec/point", "spec/panda")
@@ -44,7 +44,7 @@ def point() -> SpecTask:
 @pytest.fixture(scope="module")
 def learner(point: SpecTask) -> SpecLearner:
     learner = SpecLearner(point, SMALL, 0, "cpu")
-    learner.losses = [learner.step()["loss"] for _ in range(30)]  # type: ignore[attr-defined]
+    learner.losses = [learner.step()["loss"] for _ in range(80)]  # type: ignore[attr-defined]
     return learner
 
 
@@ -166,7 +166,7 @@ def test_constants_given_later_make_no_difference(point: SpecTask) -> None:
 
 def test_training_lowers_the_loss(learner: SpecLearner) -> None:
     losses = learner.losses  # type: ignore[attr-defined]
-    assert np.mean(losses[-6:]) < 0.8 * np.mean(losses[:6])
+    assert np.mean(losses[-20:]) < 0.8 * np.mean(losses[:6])
 
 
 def test_resume_is_exact_to_the_bit(point: SpecTask) -> None:

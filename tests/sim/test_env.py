@@ -363,6 +363,35 @@ def test_mismatch_travels_with_the_state() -> None:
         np.testing.assert_array_equal(flat([s[0] for s in wiggle(nominal, 5)]), expected)
 
 
+def test_references_arrive_late() -> None:
+    delay = 0.03
+    with make("reach_avoid") as prompt, make("reach_avoid", options=EnvOptions(delay_s=(delay, delay))) as late:
+        start = arm_free_instance(prompt)
+        for env in (prompt, late):
+            env.reset(seed=0, options={"instance": start})
+            env.target = hold(env)  # type: ignore[attr-defined]
+            env.target[:7] += 0.02  # type: ignore[attr-defined]
+        assert late.reset(seed=0, options={"instance": start})[1]["mismatch"]["delay_s"] == delay
+        moved = {}
+        for name, env in (("prompt", prompt), ("late", late)):
+            path = []
+            for _ in range(4):
+                env.step(env.target)  # type: ignore[attr-defined]
+                path.append(env._qpos[:, env.scene.qpos[0]].copy())
+            moved[name] = np.concatenate(path)
+        steps = round(delay / late.model.opt.timestep)
+        assert np.abs(moved["late"][:steps] - start["joint_pos"][0]).max() < 1e-6
+        np.testing.assert_allclose(moved["late"][steps:], moved["prompt"][:-steps], atol=1e-6)
+        # The same instance is drawn, late or not; and the delay goes along with the state.
+        again = [env.reset(seed=5)[1]["instance"]["joint_pos"] for env in (prompt, late)]
+        np.testing.assert_array_equal(*again)
+        wiggle(late, 2)
+        state = late.state()
+        expected = flat([s[0] for s in wiggle(late, 4)])
+        prompt.set_state(state)
+        np.testing.assert_array_equal(flat([s[0] for s in wiggle(prompt, 4)]), expected)
+
+
 # ---- bad input --------------------------------------------------------------------------
 
 
@@ -415,7 +444,9 @@ def test_unknown_names_give_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [dict(payload_kg=(1.0, 0.0)), dict(mass_scale=(0.0, 1.0)), dict(kp_scale=(1.0, np.nan))], ids=str
+    "bad",
+    [dict(payload_kg=(1.0, 0.0)), dict(mass_scale=(0.0, 1.0)), dict(kp_scale=(1.0, np.nan)), dict(delay_s=(-0.1, 0.0))],
+    ids=str,
 )
 def test_impossible_options_are_refused(bad: dict) -> None:
     with pytest.raises(ConfigError, match=next(iter(bad))):

@@ -158,6 +158,8 @@ def test_environments_refuse_what_does_not_fit() -> None:
         env.reset(options={"instanse": 1})
     with pytest.raises(ConfigError, match="mismatch"):
         SystemEnv("bench/car", mismatch=1.5)
+    with pytest.raises(ConfigError, match=r"delay must lie between 0 and a control step \(0\.1 s\)"):
+        SystemEnv("bench/car", delay_s=0.2)
     with pytest.raises(TaskError, match="no system with known dynamics; train it with: --policy stl"):
         SystemEnv("reach_avoid")
     with pytest.raises(TaskError, match="bench/car moves no arm"):
@@ -292,3 +294,18 @@ def test_the_flange_is_where_the_kinematics_of_the_arm_has_it() -> None:
         turned = q.copy()
         turned[6] += 1.0
         np.testing.assert_allclose(task.flange(turned), flange, atol=1e-12)  # type: ignore[attr-defined]
+
+
+def test_controls_act_late() -> None:
+    late, prompt = SystemEnv("bench/maze", delay_s=0.2), SystemEnv("bench/maze")
+    start = prompt.task.sample(np.random.default_rng(0))
+    drawn = [late.reset(seed=s, options={"instance": start})[1]["mismatch"]["delay_s"][0] for s in range(5)]
+    assert all(0 <= delay <= 0.2 for delay in drawn) and len(set(drawn)) == 5
+    prompt.reset(seed=4, options={"instance": start})
+    control, share = np.array([3.0]), drawn[-1] / 0.2
+    late.step(control)
+    prompt.step((1 - share) * control)  # before there was no control
+    np.testing.assert_allclose(late._state, prompt._state)
+    late.step(-control)
+    prompt.step(share * control - (1 - share) * control)
+    np.testing.assert_allclose(late._state, prompt._state)
