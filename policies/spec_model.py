@@ -20,10 +20,11 @@ class SpecModel:
     Args:
         task: The task.
         device: Where tensors live.
+        conformal: Subtracted from the robustness of every part.
     """
 
-    def __init__(self, task: Task, device: str = "cpu") -> None:
-        self.device = torch.device(device)
+    def __init__(self, task: Task, device: str = "cpu", conformal: float = 0.0) -> None:
+        self.device, self.conformal = torch.device(device), conformal
         self._dt_s, self._steps = task.ctrl_dt_s, task.steps
         # Gradients reach every part at once.
         self.mission = task.mission_formula.conjuncts
@@ -44,7 +45,7 @@ class SpecModel:
     def part_rhos(self, trace: Trace, smooth: float | None = None) -> Tensor:
         """Robustness of every part, (B, parts), mission first; smooth with a temperature, else exact."""
         found = [part.robustness_at_start(trace, self._dt_s, smooth=smooth) for part in self.parts]
-        return torch.stack(found, dim=-1)
+        return torch.stack(found, dim=-1) - self.conformal
 
     def rho(self, trace: Trace) -> Tensor:
         """Exact robustness of the whole specification at the start of the episode: (B,)."""

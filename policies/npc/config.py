@@ -48,6 +48,8 @@ class PlanConfig:
     """Go on with a stored plan that is safe to the end of the episode rather than take one that is not."""
     margin: float = 1e-3
     """Robustness below which a plan is repaired."""
+    conformal: float = 0.0
+    """What the world may take of a plan's robustness; subtracted from every prediction. See robo-calibrate."""
     samples: int = 512
     """Plans tried at random about the network's."""
     refits: int = 15
@@ -71,6 +73,8 @@ class PlanConfig:
         require_positive(
             self, "plan", "samples", "refits", "starts", "iterations", "rounds", "smooth", "learning_rate", "spread"
         )
+        if self.conformal < 0:
+            raise ConfigError(f"plan.conformal must not be negative, not {self.conformal}")
         if 4 * self.starts > self.samples:
             raise ConfigError(f"plan.samples ({self.samples}) must be at least 4 times plan.starts ({self.starts})")
 

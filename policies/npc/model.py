@@ -20,10 +20,11 @@ class SystemModel(SpecModel):
     Args:
         task: The task.
         device: Where tensors live.
+        conformal: Subtracted from the robustness of every part.
     """
 
-    def __init__(self, task: SystemTask, device: str = "cpu") -> None:
-        super().__init__(task, device)
+    def __init__(self, task: SystemTask, device: str = "cpu", conformal: float = 0.0) -> None:
+        super().__init__(task, device, conformal)
         self.task = task
 
     def features(self, state: Tensor, tick: Tensor, prefix: Mapping[str, Tensor]) -> Tensor:

@@ -70,7 +70,7 @@ class NpcPolicy(SystemPolicy):
         courses: dict[int, Course] | None = None,
     ) -> None:
         self.task, self.task_name, self.config, self.network = task, task.name, config, network
-        self.model = SystemModel(task)
+        self.model = SystemModel(task, conformal=config.conformal)
         self._predictions: list[Prediction | None] = [None] * task.steps
         self._courses: dict[int, Course] = {} if courses is None else courses
         for tick in range(task.steps if ready else 0):

@@ -81,10 +81,12 @@ class Prediction:
         return [made.run(margins)[0] for made in plans]
 
     def _exact(self) -> list[Symbol]:
-        return self._values(Margins(self.course.signals, self._trace), self._model.parts)
+        margins = Margins(self.course.signals, self._trace)
+        return [value - self._model.conformal for value in self._values(margins, self._model.parts)]
 
     def _smoothed(self) -> list[Symbol]:
-        return self._values(SmoothMargins(self.course.signals, self._trace, self._smooth), self._model.parts)
+        margins = SmoothMargins(self.course.signals, self._trace, self._smooth)
+        return [value - self._model.conformal for value in self._values(margins, self._model.parts)]
 
     @cached_property
     def _measure(self) -> Tape:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from policies.checks import require_pool, require_positive
 from policies.stl.certificate import CertificateConfig
+from robo.core.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,8 @@ class PlanConfig:
     """Commit only certified plans; off: whatever is best (for comparison in simulation)."""
     margin: float = 0.02
     """Robustness below which a plan is refined [unit of the signals]."""
+    conformal: float = 0.0
+    """What the world may take of a plan's robustness; planner and certificate subtract it. See robo-calibrate."""
     reserve: float = 0.02
     """Safety robustness planned beyond the stated bounds, so that plans can be certified."""
     starts: int = 4
@@ -65,6 +68,8 @@ class PlanConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "plan", "starts", "iterations", "step_rad_s")
+        if self.conformal < 0:
+            raise ConfigError(f"plan.conformal must not be negative, not {self.conformal}")
 
 
 @dataclass(frozen=True, kw_only=True)

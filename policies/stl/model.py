@@ -22,10 +22,11 @@ class PlanModel(SpecModel):
         reserve: Robustness kept back from every safety signal, so that what is planned can also be
             certified (the certificate pays for servo errors and for the time between samples).
         device: Where tensors live.
+        conformal: Subtracted from the robustness of every part.
     """
 
-    def __init__(self, task: ArmTask, reserve: float, device: str = "cpu") -> None:
-        super().__init__(task, device)
+    def __init__(self, task: ArmTask, reserve: float, device: str = "cpu", conformal: float = 0.0) -> None:
+        super().__init__(task, device, conformal)
         self.task = task
         self.motion = ArmMotion(task.robot, task.ctrl_dt_s, task.steps)
         self.kinematics = TorchKinematics(task.robot)

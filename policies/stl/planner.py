@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -56,7 +56,8 @@ class StlPolicy(Policy):
 
     def __init__(self, task: ArmTask, config: StlConfig, network: PlanNetwork, model: PlanModel) -> None:
         self.task, self.config, self.network, self.model = task, config, network, model
-        self.certificate = Certificate(task, model.motion, config.certificate)
+        margin = config.certificate.margin + config.plan.conformal
+        self.certificate = Certificate(task, model.motion, replace(config.certificate, margin=margin))
         self.info = PolicyInfo.of(task)
 
     # ---- Policy ----------------------------------------------------------------
@@ -255,7 +256,7 @@ def load(task: ArmTask, config: StlConfig, weights: Mapping[str, torch.Tensor], 
     Raises:
         RunError: Names or shapes of the weights do not fit, or they are not finite.
     """
-    model = PlanModel(task, config.plan.reserve, device)
+    model = PlanModel(task, config.plan.reserve, device, config.plan.conformal)
     network = PlanNetwork(model, config.train.width, config.train.depth)
     if not config.plan.network:
         network.scramble(seed=0)

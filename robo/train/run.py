@@ -38,6 +38,8 @@ LAYOUT = 1
 SHIPPED = Path(__file__).parents[2] / "policies" / "trained"
 """Runs that come with the project, by name of their task: a config, weights, and nothing to go on training from."""
 TASK_FILE = "task.py"
+CALIBRATION = "calibration.json"
+"""What robo-calibrate measured."""
 KEPT_CHECKPOINTS = 2
 _PACKAGES = ("robo-stack", "torch", "mujoco", "numpy", "gymnasium", "safetensors")
 
@@ -185,7 +187,8 @@ class Run:
 
         Args:
             device: Where it computes.
-            settings: The policy kind's config to use instead of the run's own, for comparisons.
+            settings: The policy kind's config to use instead of the run's own, for comparisons. The run's own
+                subtracts the margin that robo-calibrate measured for these weights, if it did.
 
         Raises:
             RunError: There is no checkpoint yet, or it is half-written or corrupt.
@@ -193,8 +196,21 @@ class Run:
         checkpoint = self.latest()
         if checkpoint is None:
             raise RunError(f"{self.path} has no checkpoint yet; robo-train --resume {self.path} goes on with it")
-        settings = self.config.settings if settings is None else settings
+        settings = self._calibrated(checkpoint) if settings is None else settings
         return self.config.kind.load(self.task(), settings, checkpoint.weights(device), device)
+
+    def _calibrated(self, checkpoint: Checkpoint) -> Any:
+        """The settings, with the measured margin."""
+        settings, path = self.config.settings, self.path / CALIBRATION
+        if not path.is_file():
+            return settings
+        try:
+            found = read_json(path, {"margin": float, "weights": str})
+        except RoboError as error:
+            raise RunError(f"{error}; robo-calibrate {self.path} measures it again") from error
+        if found["weights"] != checkpoint.sha256["weights.safetensors"]:
+            raise RunError(f"{path} is of other weights: robo-calibrate {self.path} measures it again, or delete it")
+        return replace(settings, plan=replace(settings.plan, conformal=found["margin"]))
 
     # ---- status ----------------------------------------------------------------
 
