@@ -110,13 +110,23 @@ def _show(report: Report, hardware: str, markdown: bool) -> None:
             print("| " + " | ".join(row) + " |")
         print("\n" + "\n".join(f"- {line}" for line in lines) + "\n")
         return
-    table = Table(title=report.title)
+    console: Console = Console()
+    table = Table(title=report.title, title_justify="left")
     for column in report.columns:
-        table.add_column(column, justify="left" if column == report.columns[0] else "right", overflow="fold")
+        table.add_column(column, justify="left" if column == report.columns[0] else "right")
     for row in report.rows:
         table.add_row(*(_cell(row.get(column, "")) for column in report.columns))
-    console: Console = Console()
-    console.print(table)
+    wanted = console.measure(table, options=console.options.update(width=10_000)).maximum
+    if wanted <= console.width:
+        console.print(table)
+    else:  # too wide: one row after the other
+        print(report.title)
+        for row in report.rows:
+            print()
+            for column in report.columns:
+                if column in row:
+                    print(f"  {column + ':':<28} {_cell(row[column])}")
+        print()
     for line in lines:
         console.print(line, markup=False)
 

@@ -9,7 +9,7 @@ import pytest
 
 from robo import bench
 from robo.bench import Rate, Report
-from robo.cli.bench import main
+from robo.cli.bench import _show, main
 
 
 def toy_bench(episodes: int = 3, sizes: Sequence[int] = (64, 96), run: str = "runs/toy/last") -> Report:
@@ -100,3 +100,13 @@ def test_rates_are_numbers_for_machines_and_text_for_people(capsys, monkeypatch)
     rate = json.loads(capsys.readouterr().out)["rows"][0]["a"]
     assert rate["value"] == 0.5
     assert 0 < rate["low"] < 0.5 < rate["high"] < 1
+
+
+def test_a_table_that_is_too_wide_is_printed_row_by_row(monkeypatch, capsys) -> None:
+    wide = {f"column {i}": f"value {i}" for i in range(20)}
+    report = Report(title="wide", rows=[wide, {"column 0": "other"}], seeds=[0], notes=[])
+    _show(report, "a machine", markdown=False)
+    out = capsys.readouterr().out
+    assert "  column 19:                   value 19\n" in out and "  column 0:                    other\n" in out
+    _show(Report(title="narrow", rows=[{"a": 1, "b": 2}], seeds=[0], notes=[]), "a machine", markdown=False)
+    assert "a:" not in capsys.readouterr().out.replace("machine: a", "")
