@@ -59,7 +59,7 @@ def spec_bench(
     formulas: int = 200,
     runs: str = "",
     policies: Sequence[str] = tuple(ROWS),
-    results: str = "",
+    results: str = "docs/results/spec",
 ) -> Report:
     """Satisfaction and time of plans for formulas of shapes and constants that were not trained on.
 
@@ -96,7 +96,7 @@ def spec_bench(
         }
         found = {
             policy: cells.get(
-                f"spec-{name}-{policy.replace(' ', '-')}",
+                f"{name}-{policy.replace(' ', '-')}",
                 {**inputs, "policy": policy},
                 lambda policy=policy, run=run: _measure(run, ROWS[policy], formulas),
             )

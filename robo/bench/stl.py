@@ -56,7 +56,7 @@ def stl_bench(
     budget: int = 100,
     seed: int = 0,
     workers: int = 1,
-    results: str = "",
+    results: str = "docs/results/stl",
 ) -> Report:
     """Satisfaction of executed traces, planning time and safety on the paper's start distributions.
 
@@ -68,7 +68,8 @@ def stl_bench(
 
     Args:
         runs: Folder of the runs, ``RUNS/bench/<task>/<number>``; the newest finished one of a kind of policy counts.
-            Without one, ours is the network that ships with the project, and SAC is trained first.
+            Without one, ours is the network that ships with the project, and SAC is trained first (if its cell is
+            missing).
         tasks: Which benchmarks.
         states: Unseen starts of ours.
         baselines: Of grad, cem, mppi (each also -compiled: on our tapes), mpc, milp, sac.
@@ -92,15 +93,12 @@ def stl_bench(
     machines: dict[str, None] = {}
     left_out: list[str] = []
     for name in tasks:
-        run = _run(runs, name, "npc")
-        found = {"ours": _measure(cells, name, "ours", run, states, seed, workers)}
+        run = _newest(runs, name, "npc") or Run.open(f"bench/{name}")
+        found = {"ours": _ours(cells, name, run, states, seed, workers)}
         for baseline in baselines:
-            if baseline == "sac":
-                other = _run(runs, name, "sac")
-                found[baseline] = _measure(cells, name, baseline, other, baseline_states, seed, workers)
-                continue
+            measure = partial(_sac, runs=runs) if baseline == "sac" else partial(_planner, policy=baseline)
             try:
-                found[baseline] = _measure(cells, name, baseline, None, baseline_states, seed, workers)
+                found[baseline] = measure(cells, name, states=baseline_states, seed=seed, workers=workers)
             except TaskError as error:
                 left_out.append(f"{name}, {baseline}: {error}")
         hopeless = _hopeless(cells, name, run, found["ours"]["unsatisfied"], budget, seed, workers)
@@ -125,47 +123,69 @@ def stl_bench(
 # ---- cells -----------------------------------------------------------------------
 
 
-def _run(runs: str, task: str, policy: str) -> Run:
-    """The newest finished run of a kind of policy; else the shipped one, or a new one.
-
-    Raises:
-        RunError: There is none, and none can be trained.
-    """
-    folder = Path(runs) / "bench" / task
-    numbered = sorted((p for p in folder.glob("*") if p.name.isdecimal()), key=lambda p: int(p.name), reverse=True)
-    for path in numbered:
+def _newest(runs: str, task: str, policy: str) -> Run | None:
+    """The newest finished run of a kind of policy, if there is one."""
+    numbered = (p for p in (Path(runs) / "bench" / task).glob("*") if p.name.isdecimal())
+    for path in sorted(numbered, key=lambda p: int(p.name), reverse=True):
         run = Run.open(path)
         if run.config.policy == policy and run.status == "done":
             return run
-    if policy == "npc":
-        return Run.open(f"bench/{task}")
-    print(f"training {policy} on {task} ...", flush=True)
-    run = train(resolve(f"bench/{task}", {"policy": policy}), runs)
-    if run.status != "done":
-        raise RunError(f"stopped while training {policy} on {task}: robo-train --resume {run.path}")
-    return run
+    return None
 
 
-def _measure(
-    cells: Cells, task: str, policy: str, run: Run | None, states: int, seed: int, workers: int
-) -> dict[str, Any]:
-    """The cell of a policy on a task: what was not satisfied, how long decisions took, how safe it was."""
-    if run is not None:
-        checkpoint = run.latest()
-        assert checkpoint is not None
-        load = partial(_load_run, str(run.path))
-        what = {"settings": asdict(run.config.settings), "weights": checkpoint.sha256["weights.safetensors"]}
-    else:
-        kind, changes = PLANNERS[policy]
-        settings = _planner_settings(kind, changes)
-        load = partial(_load_planner, task, kind, changes)
-        what = {"settings": asdict(settings)}
-    inputs = {"task": task, "policy": policy, **what, "states": states, "seed": seed, "workers": workers}
+def _ours(cells: Cells, task: str, run: Run, states: int, seed: int, workers: int) -> dict[str, Any]:
+    checkpoint = run.latest()
+    assert checkpoint is not None
+    inputs = {
+        "task": task,
+        "policy": "ours",
+        "settings": asdict(run.config.settings),
+        "weights": checkpoint.sha256["weights.safetensors"],
+        "states": states,
+        "seed": seed,
+        "workers": workers,
+    }
+    return cells.get(f"{task}-ours", inputs, lambda: _measure_run(run, "ours", states, seed, workers))
+
+
+def _sac(cells: Cells, task: str, runs: str, states: int, seed: int, workers: int) -> dict[str, Any]:
+    config = resolve(f"bench/{task}", {"policy": "sac"})
+    inputs = {
+        "task": task,
+        "policy": "sac",
+        "settings": asdict(config.settings),
+        "states": states,
+        "seed": seed,
+        "workers": workers,
+    }
+
+    def measure() -> dict[str, Any]:
+        run = _newest(runs, task, "sac")
+        if run is None or run.config.settings != config.settings:
+            run = train(config, runs)
+        if run.status != "done":
+            raise RunError(f"stopped while training SAC on {task}; go on with: robo-train --resume {run.path}")
+        return _measure_run(run, "sac", states, seed, workers)
+
+    return cells.get(f"{task}-sac", inputs, measure)
+
+
+def _measure_run(run: Run, policy: str, states: int, seed: int, workers: int) -> dict[str, Any]:
+    load = partial(_load_run, str(run.path))
+    episodes = evaluate(load, episodes=states, seed=seed, workers=workers, policy=policy).episodes
+    return summarise(episodes) | {"train_s": run.train_s}
+
+
+def _planner(cells: Cells, task: str, policy: str, states: int, seed: int, workers: int) -> dict[str, Any]:
+    kind, changes = PLANNERS[policy]
+    settings = asdict(_planner_settings(kind, changes))
+    inputs = {"task": task, "policy": policy, "settings": settings, "states": states, "seed": seed, "workers": workers}
+    load = partial(_load_planner, task, kind, changes)
 
     def measure() -> dict[str, Any]:
         load()  # what does not fit is told here, not by a worker
         episodes = evaluate(load, episodes=states, seed=seed, workers=workers, policy=policy).episodes
-        return summarise(episodes) | {"train_s": run.train_s if run is not None else 0.0}
+        return summarise(episodes) | {"train_s": 0.0}
 
     return cells.get(f"{task}-{policy}", inputs, measure)
 
