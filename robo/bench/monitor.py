@@ -51,7 +51,7 @@ def monitor_bench(windows: Sequence[int] = (10, 100, 1000, 10000), peer: bool = 
             if value != wanted:
                 raise RoboError(f"{formula}: the monitor ends at {value}, offline it is {wanted}")
             row = {
-                "formula": shown,
+                "formula": f"`{shown}`",
                 "w [samples]": width,
                 "samples": len(taken),
                 "ours, median [us]": Median.of(1e6 * np.array(taken)),

@@ -52,7 +52,7 @@ def stl_bench(
     tasks: Sequence[str] = TASKS,
     states: int = 1000,
     baselines: Sequence[str] = BASELINES,
-    baseline_states: int = 200,
+    baseline_states: int = 100,
     budget: int = 100,
     seed: int = 0,
     workers: int = 1,
