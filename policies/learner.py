@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from policies.policy import Policy
 from policies.system import SystemPolicy
+from robo.core.errors import RunError
 from tasks.task import Task
 
 if TYPE_CHECKING:
@@ -66,8 +67,12 @@ class NothingToLearn(Learner):
         return 0
 
     def step(self) -> dict[str, float]:
-        """Never called."""
-        raise NotImplementedError
+        """There is none.
+
+        Raises:
+            RunError: Always.
+        """
+        raise RunError("this kind of policy learns nothing, so there is no step to take")
 
     def state(self) -> tuple[Tensors, dict[str, Any]]:
         """See `Learner`."""

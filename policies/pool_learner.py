@@ -127,6 +127,23 @@ class PoolLearner(Learner):
         return {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
 
 
+class KnownLoss(torch.autograd.Function):
+    """A loss whose gradient by the plans is known already."""
+
+    @staticmethod
+    def forward(ctx: Any, raw: torch.Tensor, loss: float, gradient: torch.Tensor) -> torch.Tensor:
+        """The loss."""
+        ctx.save_for_backward(gradient.to(raw))
+        return raw.new_tensor(loss)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        """The gradient."""
+        (gradient,) = ctx.saved_tensors
+        return grad * gradient, None, None
+
+
 def under(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     """Tensors whose names begin with a prefix, without it."""
     return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}

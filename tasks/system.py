@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -89,6 +90,11 @@ class SystemTask(Task):
     def control_size(self) -> int:
         """m."""
         return len(self.control)
+
+    @cached_property
+    def feature_size(self) -> int:
+        """F."""
+        return int(np.shape(self.features(np.zeros(self.state_size)))[-1])
 
     def validate(self) -> None:
         """See `Task.validate`.

@@ -10,9 +10,10 @@ import torch
 
 from policies.learner import Tensors
 from policies.npc.config import NpcConfig, TrainConfig
-from policies.npc.model import ControlNetwork, SystemModel
-from policies.npc.prediction import Course, Lesson, Prediction
-from policies.pool_learner import PoolLearner, satisfaction
+from policies.npc.network import ControlNetwork
+from policies.pool_learner import KnownLoss, PoolLearner, satisfaction
+from policies.prediction import Course, Lesson, Prediction
+from policies.system_model import SystemModel
 from tasks.system import SystemTask
 
 
@@ -100,20 +101,3 @@ class NpcLearner(PoolLearner):
 
     def _arrays(self) -> dict[str, np.ndarray]:
         return {"state": self.state_now, "tick": self.tick, "past": self.past}
-
-
-class KnownLoss(torch.autograd.Function):
-    """A loss whose gradient by the plans is known already."""
-
-    @staticmethod
-    def forward(ctx: Any, raw: torch.Tensor, loss: float, gradient: torch.Tensor) -> torch.Tensor:
-        """The loss."""
-        ctx.save_for_backward(gradient.to(raw))
-        return raw.new_tensor(loss)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        """The gradient."""
-        (gradient,) = ctx.saved_tensors
-        return grad * gradient, None, None

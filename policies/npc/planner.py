@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from policies.npc.config import NpcConfig, PlanConfig
-from policies.npc.model import ControlNetwork, SystemModel
-from policies.npc.prediction import Course, Prediction
+from policies.npc.network import ControlNetwork
 from policies.pool_learner import load_weights
+from policies.prediction import Course, Prediction
 from policies.system import ControlPlan, SystemPolicy
+from policies.system_model import SystemModel
 from robo.core.errors import NonFiniteError
 from robo.core.protocols import Controller, Obs
 from tasks.system import SystemTask
@@ -180,7 +181,10 @@ class NpcPolicy(SystemPolicy):
         return self._climb(ahead, shared, elite[: cfg.starts], best)
 
     def _climb(self, ahead: Prediction, shared: np.ndarray, raw: np.ndarray, best: Plan) -> Plan:
-        """Adam (Kingma & Ba, arXiv 1412.6980) on raw controls (B, P, m), until one plan reaches the aim."""
+        """Adam (Kingma & Ba, arXiv 1412.6980) on raw controls (B, P, m), until one plan reaches the aim.
+
+        Written out: a step of torch's takes as long as the prediction and its gradient do.
+        """
         cfg = self.config
         raw = raw.clip(-3.0, 3.0)
         mean, square = np.zeros_like(raw), np.zeros_like(raw)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import field, make_dataclass
 from typing import TYPE_CHECKING, Any
 
 from policies.checks import require_package
 from policies.learner import NothingToLearn, PolicyKind
-from policies.planners.config import CemSettings, GradSettings, MilpSettings, MpcSettings, MppiSettings
+from policies.planners.config import CemConfig, GradConfig, MilpConfig, MpcConfig, MppiConfig
 from policies.system import SystemPolicy
 from tasks.system import SystemTask, system_task
 from tasks.task import Task
@@ -56,11 +57,14 @@ def _kind(name: str, config: type, make: Callable[[SystemTask, Any], SystemPolic
         load(task, settings, {}, device)  # what does not fit is said now
         return NothingToLearn()
 
-    return lambda: PolicyKind(name=name, config=config, learner=learner, load=load)
+    settings = make_dataclass(
+        f"{config.__name__}s", [("plan", config, field(default_factory=config))], frozen=True, kw_only=True
+    )
+    return lambda: PolicyKind(name=name, config=settings, learner=learner, load=load)
 
 
-grad_kind = _kind("grad", GradSettings, _grad)
-cem_kind = _kind("cem", CemSettings, _cem)
-mppi_kind = _kind("mppi", MppiSettings, _mppi)
-mpc_kind = _kind("mpc", MpcSettings, _mpc)
-milp_kind = _kind("milp", MilpSettings, _milp)
+grad_kind = _kind("grad", GradConfig, _grad)
+cem_kind = _kind("cem", CemConfig, _cem)
+mppi_kind = _kind("mppi", MppiConfig, _mppi)
+mpc_kind = _kind("mpc", MpcConfig, _mpc)
+milp_kind = _kind("milp", MilpConfig, _milp)

@@ -60,7 +60,7 @@ def hopeless(task: SystemTask, start: np.ndarray, time_limit_s: float) -> bool |
     Raises:
         TaskError: Dynamics or signals of the task are not piecewise linear.
     """
-    from policies.npc.model import SystemModel
+    from policies.system_model import SystemModel
 
     model, _ = program(task, start, SystemModel(task).parts, Mode.PROOF, 0.0)
     found = model.solve(time_limit_s)

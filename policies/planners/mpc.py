@@ -16,8 +16,8 @@ import torch
 
 from policies.planners.config import MpcConfig
 from policies.planners.plan_once import PlanOnce
-from policies.symbolic.arrays import Namespace, Symbol, SymbolicArray, Unknown, scalar
-from policies.symbolic.formulas import Margins, Signals
+from policies.symbolic.arrays import SmoothNamespace, Symbol, SymbolicArray, Unknown, scalar
+from policies.symbolic.formulas import SmoothMargins
 from tasks.stl.program import plan
 from tasks.system import SystemTask
 
@@ -46,7 +46,7 @@ def _sx(x: Symbol) -> Any:
     return x.sx if isinstance(x, Expression) else float(x)  # type: ignore[arg-type]
 
 
-class Casadi(Namespace):
+class Casadi(SmoothNamespace):
     """Functions of CasADi's symbols."""
 
     def __init__(self) -> None:
@@ -76,26 +76,11 @@ class Casadi(Namespace):
         """See `Namespace`: the gentle step, for a solver follows gradients."""
         return Expression(self, 0.5 + 0.5 * casadi.tanh(min(STEEPER * gentle, sharp) * _sx(x)))
 
-
-class SmoothMargins(Margins):
-    """Smooth robustness by log-sum-exp: above the exact value where that is a max, below it where it is a min.
-
-    Args:
-        signals: Of the whole trace.
-        namespace: Whose symbols they are.
-        temperature: Of the log-sum-exp.
-    """
-
-    def __init__(self, signals: Signals, namespace: Casadi, temperature: float) -> None:
-        super().__init__(signals, namespace)
-        self.temperature = temperature
-
-    def finite(self, x: Symbol, y: Symbol, largest: bool) -> Symbol:
-        """See `Margins`."""
+    def soft_extreme(self, x: Symbol, y: Symbol, temperature: float, largest: bool) -> Symbol:
+        """See `SmoothNamespace`."""
         a, b, sign = _sx(x), _sx(y), 1.0 if largest else -1.0
-        excess = casadi.log1p(casadi.exp(-self.temperature * casadi.fabs(a - b))) / self.temperature
-        extreme = casadi.fmax(a, b) if largest else casadi.fmin(a, b)
-        return Expression(self.namespace, extreme + sign * excess)  # type: ignore[arg-type]
+        excess = casadi.log1p(casadi.exp(-temperature * casadi.fabs(a - b))) / temperature
+        return Expression(self, (casadi.fmax(a, b) if largest else casadi.fmin(a, b)) + sign * excess)
 
 
 class Mpc(PlanOnce):

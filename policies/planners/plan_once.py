@@ -8,8 +8,8 @@ from abc import abstractmethod
 import numpy as np
 import torch
 
-from policies.npc.model import SystemModel
 from policies.system import ControlPlan, SystemPolicy
+from policies.system_model import SystemModel
 from robo.core.protocols import Obs
 from tasks.system import SystemTask
 

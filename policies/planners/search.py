@@ -7,9 +7,9 @@ from abc import abstractmethod
 import numpy as np
 import torch
 
-from policies.npc.prediction import Course, Prediction
-from policies.planners.config import CemConfig, GradConfig, MppiConfig
+from policies.planners.config import CemConfig, GradConfig, MppiConfig, SamplingConfig
 from policies.planners.plan_once import PlanOnce
+from policies.prediction import Course, Prediction
 from tasks.system import SystemTask
 
 Tensor = torch.Tensor
@@ -66,16 +66,13 @@ class Sampling(PlanOnce):
 
     Args:
         task: The task.
-        aim: Robustness at which it is content.
-        samples: Plans per round.
-        iterations: Most rounds.
-        compiled: Predict by tapes instead of torch.
+        config: Settings.
     """
 
-    def __init__(self, task: SystemTask, aim: float, samples: int, iterations: int, compiled: bool) -> None:
-        super().__init__(task, aim)
-        self.samples, self.iterations = samples, iterations
-        self._ahead = Prediction(task, self.model, Course(task, 0), smooth=1.0) if compiled else None
+    def __init__(self, task: SystemTask, config: SamplingConfig) -> None:
+        super().__init__(task, config.aim)
+        self.samples, self.iterations = config.samples, config.iterations
+        self._ahead = Prediction(task, self.model, Course(task, 0), smooth=1.0) if config.compiled else None
 
     @abstractmethod
     def refit(self, raw: Tensor, rho: Tensor, progress: float) -> tuple[Tensor, Tensor]:
@@ -114,7 +111,7 @@ class CrossEntropy(Sampling):
     """
 
     def __init__(self, task: SystemTask, config: CemConfig) -> None:
-        super().__init__(task, config.aim, config.samples, config.iterations, config.compiled)
+        super().__init__(task, config)
         self.elites = config.elites
 
     def refit(self, raw: Tensor, rho: Tensor, progress: float) -> tuple[Tensor, Tensor]:
@@ -132,7 +129,7 @@ class Mppi(Sampling):
     """
 
     def __init__(self, task: SystemTask, config: MppiConfig) -> None:
-        super().__init__(task, config.aim, config.samples, config.iterations, config.compiled)
+        super().__init__(task, config)
         self.temperature = config.temperature
 
     def refit(self, raw: Tensor, rho: Tensor, progress: float) -> tuple[Tensor, Tensor]:

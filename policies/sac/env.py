@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
-from policies.npc.model import SystemModel
+from policies.system_model import SystemModel
 from tasks.system import SystemTask
 
 

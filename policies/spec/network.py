@@ -63,10 +63,9 @@ class SpecNetwork(nn.Module):
     Args:
         task: The task.
         config: Sizes.
-        features: Numbers that describe a state.
     """
 
-    def __init__(self, task: SpecTask, config: TrainConfig, features: int) -> None:
+    def __init__(self, task: SpecTask, config: TrainConfig) -> None:
         super().__init__()
         code, width = config.code, config.width
         self.code, self.shape = code, (config.plans, task.steps, task.control_size)
@@ -74,7 +73,7 @@ class SpecNetwork(nn.Module):
         self.message = nn.Sequential(nn.Linear(code + EDGE, 2 * code), nn.ReLU(), nn.Linear(2 * code, code))
         self.node = nn.Sequential(nn.Linear(2 * code + KINDS, 2 * code), nn.ReLU(), nn.Linear(2 * code, code))
         self.norm = nn.LayerNorm(code)
-        sizes = [code + features] + [width] * config.depth
+        sizes = [code + task.feature_size] + [width] * config.depth
         layers: list[nn.Module] = []
         for n_in, n_out in itertools.pairwise(sizes):
             layers += [nn.Linear(n_in, n_out), nn.ReLU()]

@@ -9,8 +9,8 @@ import torch
 
 from policies.npc.config import PlanConfig
 from policies.npc.planner import NpcPolicy
-from policies.npc.prediction import Course, Prediction
 from policies.pool_learner import load_weights
+from policies.prediction import Course, Prediction
 from policies.spec.config import SpecConfig
 from policies.spec.encode import Probe, tree
 from policies.spec.network import Forest, SpecNetwork
@@ -97,7 +97,6 @@ def load(task: SpecTask, config: SpecConfig, weights: Mapping[str, torch.Tensor]
     """
     if not config.plan.network:
         return SpecPolicy(task, config.plan, RandomProposals(task, config.train.plans))
-    features = int(np.shape(task.features(task.sample(np.random.default_rng(0))["state"]))[-1])
-    network = SpecNetwork(task, config.train, features)
+    network = SpecNetwork(task, config.train)
     load_weights(network, {name: value.cpu() for name, value in weights.items()})
     return SpecPolicy(task, config.plan, Proposals(task, network.eval(), Probe(task)))

@@ -196,6 +196,14 @@ class Namespace(ABC):
     min, max = amin, amax
 
 
+class SmoothNamespace(Namespace):
+    """One that follows gradients."""
+
+    @abstractmethod
+    def soft_extreme(self, x: Symbol, y: Symbol, temperature: float, largest: bool) -> Symbol:
+        """The larger or the smaller of two, smooth: log-sum-exp, or its negative."""
+
+
 _SHAPING = ("amin", "amax", "clip", "where", "stack", "concat", "matmul", "sum", "asarray")
 
 

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from policies.symbolic.arrays import Namespace, Symbol
+from policies.symbolic.arrays import Namespace, SmoothNamespace, Symbol
 from tasks.stl.program import Algebra, Leaf
 from tasks.stl.syntax import Formula, Library, Parameter, Variable, map_tree, margin
 
@@ -95,6 +95,24 @@ class Margins(Lists[Symbol]):
     def fill(self, top: bool, count: int) -> list[Symbol]:
         """See `Algebra`."""
         return [math.inf if top else -math.inf] * count
+
+
+class SmoothMargins(Margins):
+    """Smooth robustness by log-sum-exp: above the exact value where that is a max, below it where it is a min.
+
+    Args:
+        signals: Of the whole trace.
+        namespace: Whose symbols they are.
+        temperature: Of the log-sum-exp.
+    """
+
+    def __init__(self, signals: Signals, namespace: SmoothNamespace, temperature: float) -> None:
+        super().__init__(signals, namespace)
+        self._soft = functools.partial(namespace.soft_extreme, temperature=temperature)
+
+    def finite(self, x: Symbol, y: Symbol, largest: bool) -> Symbol:
+        """See `Margins`."""
+        return self._soft(x, y, largest=largest)
 
 
 def open_constants(formula: Formula) -> Formula:

@@ -6,16 +6,15 @@ any tape. Every instruction is a loop over a block of rows, small enough for all
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
-import numba
 import numpy as np
 
-from policies.symbolic.arrays import BINARY, UNARY, Namespace, Symbol, Unknown
-from policies.symbolic.formulas import Margins, Signals
+from policies.symbolic.arrays import BINARY, UNARY, SmoothNamespace, Symbol, Unknown
+from robo.core.jit import jit
 
 _TERNARY = ("step", "soft_max", "soft_min")
 _CODES = {name: code for code, name in enumerate((*UNARY, *BINARY, *_TERNARY))}
@@ -41,7 +40,7 @@ class Node(Unknown):
         self.index = index
 
 
-class Trace(Namespace):
+class Trace(SmoothNamespace):
     """Writes a tape: make inputs, calculate with them, then `finish`. Equal calculations are done once."""
 
     def __init__(self) -> None:
@@ -105,6 +104,10 @@ class Trace(Namespace):
     def unit_step(self, x: Unknown, gentle: float, sharp: float) -> Symbol:
         """See `Namespace`."""
         return self.emit("step", x, gentle, sharp)
+
+    def soft_extreme(self, x: Symbol, y: Symbol, temperature: float, largest: bool) -> Symbol:
+        """See `SmoothNamespace`."""
+        return self.emit("soft_max" if largest else "soft_min", x, y, temperature)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -198,32 +201,10 @@ def _rooms(size: int, count: int) -> np.ndarray:
     return room[: size * count].reshape(count, size, BLOCK)
 
 
-class SmoothMargins(Margins):
-    """Smooth robustness by log-sum-exp of a tape's values.
-
-    Args:
-        signals: Of the whole trace.
-        namespace: Of the tape.
-        temperature: Of the log-sum-exp.
-    """
-
-    def __init__(self, signals: Signals, namespace: Trace, temperature: float) -> None:
-        super().__init__(signals, namespace)
-        self._trace, self._temperature = namespace, temperature
-
-    def finite(self, x: Symbol, y: Symbol, largest: bool) -> Symbol:
-        """See `Margins`."""
-        return self._trace.emit("soft_max" if largest else "soft_min", x, y, self._temperature)
-
-
 # ---- running -----------------------------------------------------------------------
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    try:
-        return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
-    except RuntimeError:  # nowhere to keep what was compiled: then it is compiled in every process
-        return numba.njit(nogil=True, error_model="numpy")(function)
+_compiled = functools.partial(jit, error_model="numpy")  # a division by zero is infinity or NaN, no exception
 
 
 @_compiled

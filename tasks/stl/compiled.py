@@ -10,13 +10,13 @@ The same numbers come out as in `tasks.stl.robustness`, ties included; that is w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
+from robo.core.jit import jit
 from tasks.stl.program import Algebra, Leaf, Plan
 
 LOAD, FILL, COPY, FLIP, MAX, MIN, REDUCE_MAX, REDUCE_MIN, STORE = range(9)
@@ -25,13 +25,6 @@ _LINE = 16
 _APART = 9 * _LINE
 """Room behind every buffer. Traces often have some 1,000 samples; two buffers 4 KiB apart would stall each other, for
 processors first compare the low 12 bits of the addresses of loads and stores under way."""
-
-
-def _compiled(function: Callable[..., None]) -> Callable[..., None]:
-    try:
-        return numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # nowhere to keep what was compiled: then it is compiled in every process
-        return numba.njit(nogil=True)(function)
 
 
 # ---- a plan as a table -------------------------------------------------------------
@@ -311,6 +304,6 @@ def _scatter(grad, column, bank):
             into[last] += total
 
 
-run_values: Any = _compiled(_values)
-run_tracked: Any = _compiled(_tracked)
-run_scatter: Any = _compiled(_scatter)
+run_values: Any = jit(_values)
+run_tracked: Any = jit(_tracked)
+run_scatter: Any = jit(_scatter)

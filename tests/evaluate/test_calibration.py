@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.npc.config import PlanConfig
-from policies.npc.model import SystemModel
 from policies.npc.planner import NpcPolicy
-from policies.npc.prediction import Course, Prediction
+from policies.prediction import Course, Prediction
 from policies.stl.config import PlanConfig as ArmPlan
 from policies.stl.config import StlConfig
 from policies.stl.model import PlanModel
 from policies.stl.planner import load as load_arm
+from policies.system_model import SystemModel
 from robo.cli import calibrate as robo_calibrate
 from robo.core.errors import ConfigError, RunError
 from robo.evaluate.calibration import World, calibrate, quantile

@@ -11,7 +11,7 @@ import torch
 from policies.npc.config import NpcConfig, PlanConfig, TrainConfig
 from policies.npc.learner import NpcLearner
 from policies.npc.planner import NpcPolicy, load
-from policies.npc.prediction import Prediction
+from policies.prediction import Prediction
 from policies.registry import POLICIES
 from robo.core.errors import ConfigError, NonFiniteError, RunError, TaskError
 from robo.core.protocols import Obs

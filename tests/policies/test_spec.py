@@ -10,13 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.npc.model import SystemModel
-from policies.npc.prediction import Course, Prediction
+from policies.prediction import Course, Prediction
 from policies.spec import spec_task
 from policies.spec.config import SpecConfig, TrainConfig
 from policies.spec.encode import Probe, tree
 from policies.spec.learner import SpecLearner
 from policies.spec.planner import SpecPolicy, load
+from policies.system_model import SystemModel
 from robo.bench.spec import spec_bench
 from robo.cli import plan as robo_plan
 from robo.core.errors import ConfigError, RunError, SpecError, TaskError, UnknownNameError

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.npc.model import SystemModel
-from policies.npc.prediction import Course, Prediction
+from policies.prediction import Course, Prediction
 from policies.symbolic.arrays import BINARY, UNARY
 from policies.symbolic.tape import BLOCK, Trace
+from policies.system_model import SystemModel
 from robo.core.errors import TaskError
 from tasks.registry import load_task
 from tasks.system import SystemTask, system_task

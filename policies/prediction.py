@@ -11,8 +11,8 @@ import numpy as np
 
 from policies.spec_model import SpecModel
 from policies.symbolic.arrays import Symbol, scalar
-from policies.symbolic.formulas import Margins, open_constants
-from policies.symbolic.tape import SmoothMargins, Tape, Trace
+from policies.symbolic.formulas import Margins, SmoothMargins, open_constants
+from policies.symbolic.tape import Tape, Trace
 from tasks.stl import Formula
 from tasks.stl.program import Leaf, plan
 from tasks.system import SystemTask
