@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class Cells:
                 return cell["result"] | {"machine": cell.get("machine", "")}
         if path is not None:
             make_parent(path)  # before the work, not after it
-        print(f"measuring {name} ...", flush=True)
+        print(f"measuring {name} ...", file=sys.stderr, flush=True)
         result = measure()
         if not isinstance(result, dict):
             raise RoboError(f"cell {name} measured {type(result).__name__}, not a mapping")

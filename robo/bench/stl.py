@@ -181,9 +181,9 @@ def _planner(cells: Cells, task: str, policy: str, states: int, seed: int, worke
     settings = asdict(_planner_settings(kind, changes))
     inputs = {"task": task, "policy": policy, "settings": settings, "states": states, "seed": seed, "workers": workers}
     load = partial(_load_planner, task, kind, changes)
+    load()  # what does not fit is told here, not by a worker
 
     def measure() -> dict[str, Any]:
-        load()  # what does not fit is told here, not by a worker
         episodes = evaluate(load, episodes=states, seed=seed, workers=workers, policy=policy).episodes
         return summarise(episodes) | {"train_s": 0.0}
 
@@ -256,7 +256,7 @@ def _judge(path: str, budget: int, seed: int) -> str:
 
 def _load_run(path: str) -> tuple[Task, AnyPolicy]:
     run = Run.open(path)
-    return run.task(), run.policy()
+    return run.task(), run.policy(settings=run.config.settings)  # without a margin that somebody calibrated
 
 
 def _load_planner(task: str, kind: str, changes: Mapping[str, Any]) -> tuple[Task, AnyPolicy]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from robo.cli.main import Parser, run_command
+from robo.cli.main import RUN_HELP, Parser, run_command
 from robo.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ What is reported, over executed traces (the truth of the simulator):
                        (systems without an arm: episodes with a sample at which the safety formula is false)
   backup, refinement   share of control steps they made
   planning time        of one step [ms]
-Rates come with 95 % Wilson intervals. The result is kept in RUN/eval.json.
+Rates come with 95 % Wilson intervals. The result is kept in RUN/eval.json. A run that robo-calibrate was run on
+plans with the margin it measured, and the title says so.
 
 With --mismatch 0.1 an arm's masses and servo gains are off by up to 10 % and it carries up to a tenth of its rated
 payload; the controls of any other system act up to 10 % more or less strongly. With --delay 0.02
@@ -31,14 +32,15 @@ commands act up to 20 ms late (of other systems: up to a control step). Drawn an
 
 examples:
   robo-eval runs/reach_avoid/last --episodes 100 --json out.json
-  robo-eval runs/reach_avoid/last --episodes 200 --workers 2 --mismatch 0.1"""
+  robo-eval runs/reach_avoid/last --episodes 200 --workers 2 --mismatch 0.1
+  robo-eval bench/rover"""
 
 
 @run_command
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate a run; prints a table."""
     parser = Parser("robo-eval", "Run a trained policy in physics and score what was executed.", _EPILOG)
-    parser.add_argument("run", metavar="RUN", help="a run folder, such as runs/reach_avoid/last")
+    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     parser.add_argument("--episodes", type=int, default=100, metavar="N", help="how many (default: 100)")
     parser.add_argument("--seed", type=int, default=0, metavar="SEED", help="first seed (default: 0)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
@@ -91,6 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             on_rollout=on_rollout,
         )
     record = result.record()
+    if run.margin is not None:
+        record["conformal"] = run.margin
     write_json(run.path / "eval.json", record)
     written = [shown(run.path / "eval.json")]
     if args.json:
@@ -117,6 +121,8 @@ def _table(record: dict[str, Any]) -> Table:
         title += f", mismatch ±{100 * record['mismatch']:g} %"
     if record["delay_s"]:
         title += f", delay up to {1e3 * record['delay_s']:g} ms"
+    if "conformal" in record:
+        title += f", planned with a margin of {record['conformal']:.4f} (robo-calibrate)"
     table = Table(title=title, title_justify="left")
     table.add_column("executed")
     table.add_column("value", justify="right")

@@ -15,6 +15,7 @@ from robo.core.files import FULL, full_disk_error
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells use it."""
+RUN_HELP = "a run folder, such as runs/reach_avoid/last, or a task whose network ships, such as bench/car"
 
 _RENDERERS = {
     "egl": ("EGL", "libegl1"),

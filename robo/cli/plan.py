@@ -79,10 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         start = _start(plain, args.start, FIRST_SEED + args.seed)
         rollout = world.roll_out(policy, args.seed, run.config.policy, instance=start)
     assert isinstance(rollout, SystemRollout)
-    parts = {
-        str(part): float(part.rho(rollout.signals, task.ctrl_dt_s)[0])
-        for part in (*task.mission_formula.conjuncts, *_always(task))
-    }
+    parts = {str(part): float(part.rho(rollout.signals, task.ctrl_dt_s)[0]) for part in policy.model.parts}
     maker = CONTROLLERS[int(rollout.controller[0])]
     found: dict[str, Any] = {
         "task": task.name,
@@ -125,14 +122,6 @@ def _start(task: SpecTask, text: str | None, seed: int) -> dict[str, np.ndarray]
         wanted = ", ".join(f"{name} [{unit}]" for name, unit in task.state.items())
         raise ConfigError(f"--start takes {task.state_size} finite numbers, {wanted}; not {text!r}")
     return {"state": state}
-
-
-def _always(task: SpecTask) -> list[Any]:
-    from tasks.stl import parse
-
-    return [
-        parse(f"always[0,{task.horizon_s:g}]({part})", signals=task.signals) for part in task.safety_formula.conjuncts
-    ]
 
 
 def _show(found: dict[str, Any], written: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robo.cli.main import Parser, run_command
+from robo.cli.main import RUN_HELP, Parser, run_command
 from robo.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ With output options they are written and nothing is served; --mp4 also writes RU
 
 examples:
   robo-view runs/reach_avoid/last
+  robo-view bench/rover
   robo-view runs/reach_avoid/last --rollout 7 --save seven.rrd --mp4 seven.mp4"""
 
 
@@ -35,7 +36,7 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """View a run; returns when the outputs are written or the viewer is stopped."""
     parser = Parser("robo-view", "Look at a rollout of a trained policy.", _EPILOG)
-    parser.add_argument("run", metavar="RUN", help="a run folder, such as runs/reach_avoid/last")
+    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     parser.add_argument("--rollout", type=int, metavar="SEED", help="which rollout")
     parser.add_argument("--save", metavar="X.rrd", help="write a recording for rerun")
     parser.add_argument("--mp4", metavar="X.mp4", help="write a video, and RUN/report.html with it")

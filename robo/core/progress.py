@@ -1,7 +1,8 @@
-"""How far something long is: a bar in a terminal, now and then a line elsewhere."""
+"""How far something long is: a bar in a terminal, now and then a line elsewhere; on stderr, results have stdout."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[str], N
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console, began, first = Console(), time.monotonic(), done
+    console, began, first = Console(stderr=True), time.monotonic(), done
 
     def rate(now: float) -> float:
         return (done - first) / max(now - began, 1e-9)
@@ -55,6 +56,8 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[str], N
         if now >= due or done == total:
             due = now + _PERIOD_S
             left_s = (total - done) / max(rate(now), 1e-9)
-            print(f"{what} {done}/{total}  {rate(now):.1f}/s  ETA {left_s:.0f} s  {remark}", flush=True)
+            print(
+                f"{what} {done}/{total}  {rate(now):.1f}/s  ETA {left_s:.0f} s  {remark}", file=sys.stderr, flush=True
+            )
 
     yield say

@@ -1,21 +1,24 @@
 """A conformal margin: how much less robust than planned the executed trace may be, with a stated confidence.
 
-Split conformal prediction (Vovk et al. 2005; for robustness of temporal logic Lindemann et al., arXiv 2211.01539):
-of n calibration episodes the k-th smallest gap, k = ceil((n + 1) level), is not exceeded by the gap of a further,
-exchangeable episode with probability at least `level`, whatever the distribution. Planning with the margin changes the
-episodes, so its coverage is measured again on fresh ones that were planned with it.
+Split conformal prediction (Vovk et al. 2005; for robustness of temporal logic Lindemann et al., arXiv 2211.01539)
+takes the k-th smallest gap of n calibration episodes. With k = ceil((n + 1) level) it covers a further episode with
+probability `level`, on average over all calibrations that might have been drawn; about every other calibration falls
+short of it. A robot is calibrated once, so k is larger here: the smallest with which the coverage is at least `level`
+in a share `confidence` of calibrations (Wilks 1941; Vovk 2012, arXiv 1209.2673), whatever the distribution. Planning
+with the margin changes the episodes, so its coverage is measured again on fresh ones that were planned with it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import binom
 
 from policies.learner import AnyPolicy
 from robo.core.errors import ConfigError, RunError
@@ -30,19 +33,6 @@ FIRST_CALIBRATION, FIRST_CHECK = 5_000_000, 6_000_000
 """Evaluation seeds: neither those of robo-eval nor of each other."""
 
 
-@dataclass(frozen=True)
-class World:
-    """What is drawn in every episode of a calibration; the margin is worth something for such worlds.
-
-    Attributes:
-        mismatch: Masses, servo gains and payload (of other systems: controls) are off by up to this share.
-        delay_s: Commands act up to this much later [s].
-    """
-
-    mismatch: float
-    delay_s: float
-
-
 def gap(rollout: Rollout) -> float:
     """How much more robustness any plan of an episode promised than was executed; negative if less.
 
@@ -55,25 +45,33 @@ def gap(rollout: Rollout) -> float:
     return float(promised.max() - rollout.rho)
 
 
-def quantile(gaps: Sequence[float], level: float) -> float:
-    """The margin that gaps ask for at a level, at least 0.
+def quantile(gaps: Sequence[float], level: float, confidence: float) -> float:
+    """The margin that gaps ask for, at least 0: with `confidence` it covers a share `level` of all gaps.
 
     Raises:
         ConfigError: There are too few for the level.
     """
-    if not 0.0 < level < 1.0:
-        raise ConfigError(f"level must lie between 0 and 1, not {level}; 0.95 means 95 %")
-    rank = math.ceil((len(gaps) + 1) * level)
+    for name, share in (("level", level), ("confidence", confidence)):
+        if not 0.0 < share < 1.0:
+            raise ConfigError(f"{name} must lie between 0 and 1, not {share}; 0.95 means 95 %")
+    # The k-th smallest gap lies below the wanted one if k or more of all gaps do, each with probability `level`.
+    rank = int(binom.ppf(confidence, len(gaps), level)) + 1
     if rank > len(gaps):
-        least = math.ceil(level / (1.0 - level) - 1e-9)
-        raise ConfigError(f"{len(gaps)} episodes are too few for level {level:g}; give at least {least}")
+        least = math.ceil(math.log(1.0 - confidence) / math.log(level))
+        raise ConfigError(
+            f"{len(gaps)} episodes are too few for level {level:g} with confidence {confidence:g}; "
+            f"give at least {least}"
+        )
     return max(float(np.sort(gaps)[rank - 1]), 0.0)
 
 
 def calibrate(
     path: str | Path,
-    world: World,
+    *,
+    mismatch: float,
+    delay_s: float,
     level: float = 0.95,
+    confidence: float = 0.9,
     episodes: int = 200,
     check: int = 200,
     workers: int = 1,
@@ -85,8 +83,11 @@ def calibrate(
 
     Args:
         path: Run folder.
-        world: What is drawn in every episode.
-        level: Confidence.
+        mismatch: Masses, servo gains and payload (of other systems: controls) are off by up to this share, drawn
+            in every episode: the margin is worth something in such worlds.
+        delay_s: Commands act up to this much later, drawn likewise [s].
+        level: Share of episodes that shall reach what their plans promise.
+        confidence: That they do.
         episodes: For the margin, planned without one.
         check: Fresh ones, planned with it; 0 for none.
         workers: Processes.
@@ -99,52 +100,47 @@ def calibrate(
     checkpoint = run.latest()
     if checkpoint is None or not hasattr(getattr(run.config.settings, "plan", None), "conformal"):
         raise RunError(f"{run.path}: policy {run.config.policy} cannot subtract a margin; stl, npc and spec can")
-    quantile([0.0] * episodes, level)  # enough of them, before they are run
-    gaps = _gaps(run.path, 0.0, world, FIRST_CALIBRATION, episodes, workers, on_rollout)
+    quantile([0.0] * episodes, level, confidence)  # enough of them, before they are run
+
+    def measure(margin: float, seed: int, episodes: int) -> list[float]:
+        gaps: list[float] = []
+
+        def note(rollout: Rollout) -> None:
+            gaps.append(gap(rollout))
+            if on_rollout is not None:
+                on_rollout(rollout)
+
+        load = partial(_load, str(run.path), margin)
+        evaluate(
+            load,
+            episodes=episodes,
+            seed=seed,
+            workers=workers,
+            mismatch=mismatch,
+            delay_s=delay_s,
+            on_rollout=note,
+        )
+        return gaps
+
+    gaps = measure(0.0, FIRST_CALIBRATION, episodes)
     found: dict[str, Any] = {
-        "margin": quantile(gaps, level),
+        "margin": quantile(gaps, level, confidence),
         "level": level,
+        "confidence": confidence,
         "episodes": episodes,
-        **asdict(world),
+        "mismatch": mismatch,
+        "delay_s": delay_s,
         "weights": checkpoint.sha256["weights.safetensors"],
         "gaps": sorted(gaps),
     }
     write_json(run.path / CALIBRATION, found)
     if check:
         # With the margin subtracted a plan promises less: what is executed must reach that.
-        fresh = _gaps(run.path, found["margin"], world, FIRST_CHECK, check, workers, on_rollout)
+        fresh = measure(found["margin"], FIRST_CHECK, check)
         held = sum(g <= 0 for g in fresh)
         found |= {"checked": check, "coverage": held / check, "coverage_ci95": list(wilson(held, check))}
         write_json(run.path / CALIBRATION, found)
     return found
-
-
-def _gaps(
-    path: Path,
-    margin: float,
-    world: World,
-    seed: int,
-    episodes: int,
-    workers: int,
-    on_rollout: Callable[[Rollout], None] | None,
-) -> list[float]:
-    gaps: list[float] = []
-
-    def note(rollout: Rollout) -> None:
-        gaps.append(gap(rollout))
-        if on_rollout is not None:
-            on_rollout(rollout)
-
-    evaluate(
-        partial(_load, str(path), margin),
-        episodes=episodes,
-        seed=seed,
-        workers=workers,
-        mismatch=world.mismatch,
-        delay_s=world.delay_s,
-        on_rollout=note,
-    )
-    return gaps
 
 
 def _load(path: str, margin: float) -> tuple[Task, AnyPolicy]:

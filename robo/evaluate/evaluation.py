@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,13 @@ from policies.learner import AnyPolicy
 from robo.core.errors import RoboError
 from robo.data.rollout import Rollout
 from robo.evaluate.metrics import wilson
-from robo.evaluate.worlds import open_world
+from robo.evaluate.worlds import World, open_world
 from tasks.task import Task
 
 Load = Callable[[], tuple[Task, AnyPolicy]]
 """Makes task and policy; a module-level function or a `functools.partial` of one: worker processes call it."""
+Enter = Callable[[Task], World]
+"""Makes the world of a task; likewise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +200,9 @@ def evaluate(
     seeds = range(seed, seed + episodes)
     done: dict[int, Episode] = {}
     task = ""
-    for rollout in _rollouts(load, seeds, min(workers, episodes), Off(mismatch, delay_s), policy):
+    for rollout in _rollouts(
+        load, seeds, min(workers, episodes), partial(open_world, mismatch=mismatch, delay_s=delay_s), policy
+    ):
         task = rollout.task
         done[rollout.seed] = Episode.of(rollout)
         if on_rollout is not None:
@@ -206,10 +211,10 @@ def evaluate(
     return Evaluation(task=task, policy=policy, seed=seed, mismatch=mismatch, delay_s=delay_s, episodes=found)
 
 
-def _rollouts(load: Load, seeds: Sequence[int], workers: int, off: Off, name: str) -> Iterator[Rollout]:
+def _rollouts(load: Load, seeds: Sequence[int], workers: int, enter: Enter, name: str) -> Iterator[Rollout]:
     if workers == 1:
         with one_thread():
-            runner = _Runner(load, off, name)
+            runner = _Runner(load, enter, name)
             try:
                 for seed in seeds:
                     yield runner(seed)
@@ -218,7 +223,7 @@ def _rollouts(load: Load, seeds: Sequence[int], workers: int, off: Off, name: st
         return
     # Spawned, not forked: torch and the renderer hold threads that do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(load, off, name)) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(load, enter, name)) as pool:
         left = {pool.submit(_run, seed) for seed in seeds}
         try:
             while left:
@@ -232,21 +237,13 @@ def _rollouts(load: Load, seeds: Sequence[int], workers: int, off: Off, name: st
                 future.cancel()
 
 
-@dataclass(frozen=True)
-class Off:
-    """By how much the world is off at the most; see `open_world`."""
-
-    mismatch: float
-    delay_s: float
-
-
 class _Runner:
     """Policy and world of one process."""
 
-    def __init__(self, load: Load, off: Off, name: str) -> None:
+    def __init__(self, load: Load, enter: Enter, name: str) -> None:
         task, self.policy = load()
         self.name = name
-        self.world = open_world(task, off.mismatch, off.delay_s)
+        self.world = enter(task)
 
     def __call__(self, seed: int) -> Rollout:
         return self.world.roll_out(self.policy, seed, self.name)
@@ -259,7 +256,7 @@ _runner: _Runner | None = None
 _failure = ""
 
 
-def _start(load: Load, off: Off, name: str) -> None:
+def _start(load: Load, enter: Enter, name: str) -> None:
     global _runner, _failure
     import torch
 
@@ -268,7 +265,7 @@ def _start(load: Load, off: Off, name: str) -> None:
 
     torch.set_num_threads(1)
     try:
-        _runner = _Runner(load, off, name)
+        _runner = _Runner(load, enter, name)
     except RoboError as error:
         # An error in an initializer would only break the pool; the first episode tells it instead.
         _failure = str(error)

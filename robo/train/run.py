@@ -16,6 +16,7 @@ from policies.learner import AnyPolicy, Learner
 from robo.core.errors import RoboError, RunError, nearest
 from robo.core.files import (
     FULL,
+    make_parent,
     read_json,
     read_tensors,
     room_for,
@@ -139,7 +140,7 @@ class Run:
         """The run in a folder; ``runs/<task>/last`` is followed.
 
         A task whose trained network ships with the project is opened by its name: the run is then first put into
-        ``runs/<task>/shipped``.
+        ``runs/<task>/shipped``; what was recorded there before stays.
 
         Raises:
             RunError: The folder is missing, no run, half-written or of another version.
@@ -196,21 +197,29 @@ class Run:
         checkpoint = self.latest()
         if checkpoint is None:
             raise RunError(f"{self.path} has no checkpoint yet; robo-train --resume {self.path} goes on with it")
-        settings = self._calibrated(checkpoint) if settings is None else settings
+        if settings is None:
+            settings, margin = self.config.settings, self.margin
+            if margin is not None:
+                settings = replace(settings, plan=replace(settings.plan, conformal=margin))
         return self.config.kind.load(self.task(), settings, checkpoint.weights(device), device)
 
-    def _calibrated(self, checkpoint: Checkpoint) -> Any:
-        """The settings, with the measured margin."""
-        settings, path = self.config.settings, self.path / CALIBRATION
-        if not path.is_file():
-            return settings
+    @property
+    def margin(self) -> float | None:
+        """Robustness that robo-calibrate measured for these weights and that their planner subtracts; None before.
+
+        Raises:
+            RunError: What was measured cannot be read, or is of other weights.
+        """
+        path, checkpoint = self.path / CALIBRATION, self.latest()
+        if checkpoint is None or not path.is_file():
+            return None
         try:
             found = read_json(path, {"margin": float, "weights": str})
         except RoboError as error:
             raise RunError(f"{error}; robo-calibrate {self.path} measures it again") from error
         if found["weights"] != checkpoint.sha256["weights.safetensors"]:
             raise RunError(f"{path} is of other weights: robo-calibrate {self.path} measures it again, or delete it")
-        return replace(settings, plan=replace(settings.plan, conformal=found["margin"]))
+        return found["margin"]
 
     # ---- status ----------------------------------------------------------------
 
@@ -331,19 +340,15 @@ def shipped() -> list[str]:
 
 
 def _unpack(name: str, root: str | Path = "runs") -> Path:
-    """The folder of a shipped run under `root`, made if it is not there yet or is another one."""
+    """The folder of a shipped run under `root`; what is missing in it or differs is written, nothing is removed."""
     source, target = SHIPPED / name, Path(root) / name / "shipped"
-    same = target.is_dir() and all(
-        (target / part).is_file() and (target / part).read_bytes() == (source / part).read_bytes()
-        for part in (p.relative_to(source) for p in source.rglob("*") if p.is_file())
-    )
-    if not same:
-        with room_for(target):
-            draft = target.with_name(f".shipped-{os.getpid()}")
-            shutil.rmtree(draft, ignore_errors=True)
-            shutil.copytree(source, draft)
-            shutil.rmtree(target, ignore_errors=True)
-            os.rename(draft, target)
+    parts = [p.relative_to(source) for p in source.rglob("*") if p.is_file()]
+    # What points at other files comes after them: a kill in between leaves the old run, or none yet.
+    for part in sorted(parts, key=lambda p: (p.name in ("latest.json", "run.json"), p)):
+        data, path = (source / part).read_bytes(), target / part
+        if not path.is_file() or path.read_bytes() != data:
+            make_parent(path)
+            write_bytes(path, data)
     return target
 
 

@@ -21,8 +21,9 @@ def test_evaluate_record_and_write(run: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "new" / "out.json"
     options = ["--episodes", "2", "--seed", "3", "--record", "1", "--mismatch", "0.1", "--json", str(out)]
     assert command.main([str(run), *options]) == 0
-    printed = capsys.readouterr().out
-    assert "episodes 2/2" in printed and "satisfied" in printed and "95 % interval" in printed
+    printed = capsys.readouterr()
+    assert "episodes 2/2" in printed.err
+    assert "satisfied" in printed.out and "95 % interval" in printed.out
     record = json.loads(out.read_text())
     keys = "task policy episodes seed satisfied success safety_violations rho_mean rho_min backup_fraction"
     keys += " plan_ms_p50 plan_ms_p99 satisfied_ci95 success_ci95 mismatch"

@@ -26,6 +26,7 @@ from tasks.registry import load_task
 from tasks.specs.grammar import CLEAR_M, KINDS, Clause, Shape, draw_shape
 from tasks.specs.task import SpecTask, split_safety
 from tasks.stl import parse
+from tests.policies.learners import assert_resumes_exactly
 
 torch.set_num_threads(1)
 SMALL = SpecConfig(
@@ -170,16 +171,7 @@ def test_training_lowers_the_loss(learner: SpecLearner) -> None:
 
 
 def test_resume_is_exact_to_the_bit(point: SpecTask) -> None:
-    whole, first, second = (SpecLearner(point, SMALL, 1, "cpu") for _ in range(3))
-    for _ in range(6):
-        whole.step()
-    for _ in range(3):
-        first.step()
-    second.load_state(*first.state())
-    for _ in range(3):
-        second.step()
-    for name, value in whole.state()[0].items():
-        assert torch.equal(value, second.state()[0][name]), name
+    assert_resumes_exactly(lambda: SpecLearner(point, SMALL, 1, "cpu"))
 
 
 def test_settings_are_checked() -> None:

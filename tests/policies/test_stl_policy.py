@@ -14,6 +14,7 @@ from policies.stl.learner import StlLearner
 from policies.stl.planner import load
 from robo.core.errors import ConfigError, NonFiniteError, RunError
 from tasks.reach_avoid import ReachAvoid
+from tests.policies.learners import assert_resumes_exactly
 
 SMALL = TrainConfig(steps=60, batch=32, pool=64, width=64, depth=2)
 
@@ -66,21 +67,7 @@ def test_training_raises_robustness(task):
 
 
 def test_resume_is_exact_to_the_bit(task):
-    config = StlConfig(train=SMALL)
-    whole = StlLearner(task, config, 3, "cpu")
-    for _ in range(6):
-        whole.step()
-    tensors, meta = whole.state()
-    for _ in range(6):
-        whole.step()
-    resumed = StlLearner(task, config, 3, "cpu")
-    resumed.load_state(tensors, meta)
-    for _ in range(6):
-        resumed.step()
-    ours, theirs = whole.state(), resumed.state()
-    assert ours[1] == theirs[1]
-    for name, value in ours[0].items():
-        assert torch.equal(value, theirs[0][name]), name
+    assert_resumes_exactly(lambda: StlLearner(task, StlConfig(train=SMALL), 3, "cpu"))
 
 
 def test_a_checkpoint_of_other_sizes_is_refused(task, learner):

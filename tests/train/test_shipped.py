@@ -29,6 +29,7 @@ def test_a_task_is_evaluated_by_its_name(tmp_path, monkeypatch, capsys) -> None:
     weights = next((tmp_path / "runs/bench/panda/shipped/checkpoints").glob("*/weights.safetensors"))
     weights.write_bytes(b"spoilt")
     assert Run.open("bench/panda").policy(), "put there again"
+    assert (tmp_path / "runs/bench/panda/shipped/eval.json").is_file(), "what else was there has stayed"
 
 
 def test_it_is_no_training_to_go_on_with(tmp_path, monkeypatch, capsys) -> None:
