@@ -6,15 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from policies.spec_model import SpecModel
 from policies.symbolic.arrays import Symbol, scalar
-from policies.symbolic.formulas import Margins, SmoothMargins, open_constants
-from policies.symbolic.tape import Tape, Trace
+from policies.symbolic.blocks import BlockMargins
+from policies.symbolic.formulas import Margins, open_constants
+from policies.symbolic.tape import Node, Tape, Trace
 from tasks.stl import Formula
-from tasks.stl.program import Leaf, plan
+from tasks.stl.program import Algebra, Leaf, plan
 from tasks.system import SystemTask
 
 ALREADY, FACTOR = 0.1, 10.0
@@ -46,11 +48,8 @@ class Course:
         self.later = {name: [scalar(m[name]) for m in measured] for name in self.names}
         self.past = {name: list(past[:, i]) for i, name in enumerate(self.names)}
         self.fixed = {f"${name}": [node] * (task.steps + 1) for name, node in zip(constants, given, strict=True)}
-
-    @property
-    def signals(self) -> dict[str, list[Symbol]]:
-        """Of the whole episode."""
-        return self.fixed | {name: [*self.past[name], *self.later[name]] for name in self.names}
+        signals = self.fixed | {name: [*self.past[name], *self.later[name]] for name in self.names}
+        self.places = {name: np.array([trace.place(x) for x in values]) for name, values in signals.items()}
 
 
 class Prediction:
@@ -74,19 +73,18 @@ class Prediction:
 
     # ---- tapes -----------------------------------------------------------------------
 
-    def _values(self, margins: Margins, parts: Sequence[Formula]) -> list[Symbol]:
+    def _values(self, margins: Algebra[Any], parts: Sequence[Formula]) -> list[Any]:
         """Robustness of parts at the start."""
         parts = [open_constants(part) for part in parts] if self.course.fixed else parts
         plans = [plan(part, self._task.ctrl_dt_s, self._task.steps + 1, whole=False) for part in parts]
         return [made.run(margins)[0] for made in plans]
 
-    def _exact(self) -> list[Symbol]:
-        margins = Margins(self.course.signals, self._trace)
-        return [value - self._model.conformal for value in self._values(margins, self._model.parts)]
-
-    def _smoothed(self) -> list[Symbol]:
-        margins = SmoothMargins(self.course.signals, self._trace, self._smooth)
-        return [value - self._model.conformal for value in self._values(margins, self._model.parts)]
+    def _robustness(self, smooth: bool = False) -> list[Symbol]:
+        """Of every part, exact; then smooth, if that is asked for."""
+        exact = BlockMargins(self.course.places, self._trace)
+        kinds = (exact, exact.smooth(self._smooth)) if smooth else (exact,)
+        places = [int(place) for kind in kinds for place in self._values(kind, self._model.parts)]
+        return [Node(self._trace, place) - self._model.conformal for place in places]
 
     @cached_property
     def _measure(self) -> Tape:
@@ -105,23 +103,23 @@ class Prediction:
     @cached_property
     def _rhos(self) -> Tape:
         with self._trace.aside():
-            return self._trace.finish(self._exact())
+            return self._trace.finish(self._robustness())
 
     @cached_property
     def _outcome(self) -> Tape:
         with self._trace.aside():
-            return self._trace.finish([*self._exact(), *self.course.states])
+            return self._trace.finish([*self._robustness(), *self.course.states])
 
     @cached_property
     def _slopes(self) -> Tape:
         with self._trace.aside():
-            return self._trace.finish([*self._exact(), *self._smoothed()])
+            return self._trace.finish(self._robustness(smooth=True))
 
     @cached_property
     def _lesson(self) -> Tape:
         later = [self.course.later[name][k] for k in range(self.left + 1) for name in self.names]
         with self._trace.aside():
-            return self._trace.finish([*self._exact(), *self._smoothed(), *self.course.states, *later])
+            return self._trace.finish([*self._robustness(smooth=True), *self.course.states, *later])
 
     # ---- what they say -------------------------------------------------------------
 

@@ -134,6 +134,18 @@ class Task(ABC):
         Raises:
             TaskError: Names the first thing that is wrong, and where.
         """
+        self.validate_formulas()
+        if abs(self.steps * self.ctrl_dt_s - self.horizon_s) > 1e-9:
+            raise TaskError(
+                f"task {self.name}: horizon_s {self.horizon_s} is no multiple of ctrl_dt_s {self.ctrl_dt_s}"
+            )
+
+    def validate_formulas(self) -> None:
+        """Check specification and stages.
+
+        Raises:
+            TaskError: Names the first thing that is wrong, and where.
+        """
         try:
             from tasks.stl.program import lower
 
@@ -154,7 +166,3 @@ class Task(ABC):
             raise
         except RoboError as error:
             raise TaskError(f"task {self.name}: {error}") from error
-        if abs(self.steps * self.ctrl_dt_s - self.horizon_s) > 1e-9:
-            raise TaskError(
-                f"task {self.name}: horizon_s {self.horizon_s} is no multiple of ctrl_dt_s {self.ctrl_dt_s}"
-            )

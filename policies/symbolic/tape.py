@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -22,6 +23,8 @@ _CODES = {name: code for code, name in enumerate((*UNARY, *BINARY, *_TERNARY))}
     _NEG, _ABS, _SQRT, _SIN, _COS, _TAN, _ASIN, _ACOS, _ATAN, _TANH, _EXP, _LOG, _FLOOR,
     _ADD, _SUB, _MUL, _DIV, _POW, _MAX, _MIN, _GE, _GT, _ATAN2, _STEP, _SOFT_MAX, _SOFT_MIN,
 ) = range(len(_CODES))  # fmt: skip
+ROW = 5
+"""Numbers of an instruction while it is written: what, three operands, result."""
 BLOCK = 32
 """Rows that go through a tape together."""
 
@@ -46,8 +49,8 @@ class Trace(SmoothNamespace):
     def __init__(self) -> None:
         self._inputs: list[int] = []
         self._constants: dict[float, int] = {}
-        self._code: list[tuple[int, int, int, int, int]] = []
-        """Instruction, three operands, result."""
+        self._code = array("i")
+        """Instruction, three operands, result; and so on. Flat, for `finish` to read it as one array."""
         self._known: dict[tuple[int, int, int, int], Node] = {}
         self._count = 0
 
@@ -63,7 +66,8 @@ class Trace(SmoothNamespace):
         self._count += 1
         return Node(self, self._count - 1)
 
-    def _place(self, x: Symbol) -> int:
+    def place(self, x: Symbol) -> int:
+        """Where a value or a constant is."""
         if isinstance(x, Node):
             return x.index
         value = float(x)  # type: ignore[arg-type]
@@ -73,13 +77,37 @@ class Trace(SmoothNamespace):
 
     def emit(self, name: str, *args: Symbol) -> Node:
         """A result of up to three operands."""
-        places = tuple(self._place(arg) for arg in args)
+        places = tuple(self.place(arg) for arg in args)
         a, b, c = (*places, 0, 0)[:3]
         key = (_CODES[name], a, b, c)
         if key not in self._known:
             node = self._known[key] = self._node()
-            self._code.append((*key, node.index))
+            self._code.extend((*key, node.index))
         return self._known[key]
+
+    def rows(self, name: str, *args: np.ndarray | float) -> np.ndarray:
+        """Places (n,) of many results of up to three operands, some of them places (n,). Nothing is looked up."""
+        places = (arg if isinstance(arg, np.ndarray) else self.place(arg) for arg in args)
+        return self._write(name, *np.broadcast_arrays(*places))
+
+    def chain(self, name: str, x: np.ndarray, *args: float) -> int:
+        """Place of one result: an operation of the first two places of `x` (n,), of that and the third, and so on."""
+        if len(x) == 1:
+            return int(x[0])
+        more = [np.full(len(x) - 1, self.place(arg)) for arg in args]  # may write constants, so before the results
+        before = np.arange(self._count - 1, self._count + len(x) - 2)
+        before[0] = x[0]
+        return int(self._write(name, before, x[1:], *more)[-1])
+
+    def _write(self, name: str, *places: np.ndarray) -> np.ndarray:
+        made = np.arange(self._count, self._count + len(places[0]), dtype=np.int32)
+        code = np.zeros((len(made), ROW), np.int32)
+        code[:, 0], code[:, -1] = _CODES[name], made
+        for i, operand in enumerate(places, 1):
+            code[:, i] = operand
+        self._code.frombytes(code.tobytes())
+        self._count += len(made)
+        return made
 
     # ---- Namespace -------------------------------------------------------------
 
@@ -89,17 +117,7 @@ class Trace(SmoothNamespace):
 
     def binary(self, name: str, x: Symbol, y: Symbol) -> Symbol:
         """See `Namespace`."""
-        if name == "multiply":
-            for one, other in ((x, y), (y, x)):
-                if one == 1.0:
-                    return other
-        if (name in ("add", "subtract") and _is(y, 0.0)) or (name == "divide" and _is(y, 1.0)):
-            return x
-        if name == "add" and _is(x, 0.0):
-            return y
-        if name == "pow" and _is(y, 2.0):
-            return self.emit("multiply", x, x)
-        return self.emit(name, x, y)
+        return simplified(self.emit, name, x, y)
 
     def unit_step(self, x: Unknown, gentle: float, sharp: float) -> Symbol:
         """See `Namespace`."""
@@ -112,14 +130,14 @@ class Trace(SmoothNamespace):
     @contextmanager
     def aside(self) -> Iterator[None]:
         """What is written in the block is forgotten after it, tapes that were finished in it are not."""
-        code, count = len(self._code), self._count
+        code, count, sizes = len(self._code), self._count, (len(self._known), len(self._constants))
         try:
             yield
         finally:
-            for row in self._code[code:]:
-                del self._known[row[:4]]
+            for known, size in zip((self._known, self._constants), sizes, strict=True):
+                while len(known) > size:  # what came last goes first
+                    known.popitem()
             del self._code[code:]
-            self._constants = {value: place for value, place in self._constants.items() if place < count}
             self._count = count
 
     def finish(self, outputs: Sequence[Symbol], inputs: int | None = None) -> Tape:
@@ -129,27 +147,37 @@ class Trace(SmoothNamespace):
             outputs: What it returns.
             inputs: It needs the first so many inputs only; None: it takes all there are.
         """
-        places = [self._place(x) for x in outputs]
-        needed = set(places)
-        kept = []
-        for row in reversed(self._code):
-            if row[4] in needed:
-                kept.append(row)
-                needed.update(row[1:4])
+        places = np.array([self.place(x) for x in outputs], np.int32)
+        code = np.array(self._code, np.int32).reshape(-1, ROW)
+        needed = np.zeros(self._count, np.bool_)
+        needed[places] = True
+        _need(code, needed)
         # Inputs first, then constants, then results in order: so that results are written one after the other.
         taken = self._inputs if inputs is None else self._inputs[:inputs]
-        order = {old: new for new, old in enumerate(taken)}
-        constants = {value: old for value, old in self._constants.items() if old in needed}
-        order |= {old: len(order) + i for i, old in enumerate(constants.values())}
-        first = len(order)
-        order |= {row[4]: first + i for i, row in enumerate(reversed(kept))}
-        code = [(row[0], *(order.get(x, 0) for x in row[1:4])) for row in reversed(kept)]
-        return Tape(
-            np.array(code, np.int32).reshape(-1, 4),
-            np.array(list(constants), float),
-            len(taken),
-            np.array([order[x] for x in places], np.int32),
-        )
+        constants = {value: old for value, old in self._constants.items() if needed[old]}
+        kept = code[needed[code[:, -1]]]
+        order = np.zeros(self._count, np.int32)
+        for place, old in enumerate((*taken, *constants.values())):
+            order[old] = place
+        first = len(taken) + len(constants)
+        order[kept[:, -1]] = np.arange(first, first + len(kept))
+        renamed = np.column_stack([kept[:, 0], order[kept[:, 1:-1]]])
+        return Tape(renamed, np.array(list(constants), float), len(taken), order[places])
+
+
+def simplified(emit: Callable[..., Symbol], name: str, x: Symbol, y: Symbol) -> Symbol:
+    """A function of `BINARY`; nothing is emitted where an operand is neutral."""
+    if name == "multiply":
+        for one, other in ((x, y), (y, x)):
+            if _is(one, 1.0):
+                return other
+    if (name in ("add", "subtract") and _is(y, 0.0)) or (name == "divide" and _is(y, 1.0)):
+        return x
+    if name == "add" and _is(x, 0.0):
+        return y
+    if name == "pow" and _is(y, 2.0):
+        return emit("multiply", x, x)
+    return emit(name, x, y)
 
 
 def _is(x: Symbol, value: float) -> bool:
@@ -201,10 +229,19 @@ def _rooms(size: int, count: int) -> np.ndarray:
     return room[: size * count].reshape(count, size, BLOCK)
 
 
-# ---- running -----------------------------------------------------------------------
+# ---- compiled ----------------------------------------------------------------------
 
 
 _compiled = functools.partial(jit, error_model="numpy")  # a division by zero is infinity or NaN, no exception
+
+
+@_compiled
+def _need(code: np.ndarray, needed: np.ndarray) -> None:
+    """Mark, of instructions (n, `ROW`), the operands of all that are needed."""
+    for i in range(len(code) - 1, -1, -1):
+        if needed[code[i, 4]]:
+            for k in range(1, 4):
+                needed[code[i, k]] = True
 
 
 @_compiled

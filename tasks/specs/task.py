@@ -113,7 +113,7 @@ class SpecTask(SystemTask):
             delattr(task, name)  # made of the old one
         task.mission = f"always[0,{self.horizon_s:g}]({own})" if kept is None else str(kept)  # type: ignore[misc]
         task.safety = " and ".join(f"({text})" for text in texts)  # type: ignore[misc]
-        task.validate()
+        task.validate_formulas()
         return task
 
     def success(self, trace: Mapping[str, Array]) -> bool:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from policies.prediction import Course, Prediction
 from policies.symbolic.arrays import BINARY, UNARY
-from policies.symbolic.tape import BLOCK, Trace
+from policies.symbolic.blocks import BlockMargins
+from policies.symbolic.tape import BLOCK, Node, Trace
 from policies.system_model import SystemModel
 from robo.core.errors import TaskError
 from tasks.registry import load_task
+from tasks.stl import Formula
+from tasks.stl.program import plan
 from tasks.system import SystemTask, system_task
+from tests.stl.formulas import DT, formulas, traces
 
 torch.set_num_threads(1)
 TASKS = ["car", "maze", "ship_safe", "ship_track", "rover", "panda"]
@@ -133,6 +137,25 @@ def test_what_is_known_or_done_already_is_not_written_again() -> None:
     tape = trace.finish([*same, 2.0 * 3.0, a * 1.0])
     assert len(tape.code) == 2
     np.testing.assert_array_equal(tape.run(np.array([2.0]), np.array([[5.0]])), [[11.0, 11.0, 6.0, 2.0]])
+
+
+@given(formulas(), st.integers(0, 2**31))
+@settings(max_examples=200, deadline=None)
+def test_a_formula_written_in_blocks_is_the_formula(formula: Formula, seed: int) -> None:
+    assume(formula.channels)  # else nothing says how long a trace is
+    signals = traces(samples=14, seed=seed)
+    trace, flat = Trace(), np.concatenate(list(signals.values()))
+    places = {name: np.array([trace.place(x) for x in trace.inputs(14)]) for name in signals}
+    wanted = {}
+    with trace.aside():
+        exact = BlockMargins(places, trace)
+        for name, kind in (("exact", exact), ("smooth", exact.smooth(1e4))):
+            (place,) = plan(formula, DT, 14, whole=False).run(kind)
+            wanted[name] = trace.finish([Node(trace, int(place))])
+    values = {name: tape.run(np.zeros(0), flat[None])[0, 0] for name, tape in wanted.items()}
+    assert values["exact"] == formula.rho(signals, DT)[0]
+    assert values["smooth"] == pytest.approx(values["exact"], abs=0.02)
+    assert trace.finish([]).code.size == 0 and len(trace._code) == 0, "what is written aside is forgotten"
 
 
 def test_a_function_that_no_tape_knows_is_named() -> None:
