@@ -235,6 +235,11 @@ class _End:
             for i, op in enumerate(self.ops)
             if isinstance(op, Chain) and op.hi == math.inf
         }
+        self.under_way = {
+            i: _UnderWay(op, upper, track)
+            for i, (op, track) in enumerate(zip(self.ops, self.tracks, strict=True))
+            if isinstance(op, Chain) and not op.past and op.hi < math.inf and self.instant(op.left, op.right)
+        }
         for i in range(count):
             self._extend(i, 0)
             self.tracks[i].known = self.tracks[i].base
@@ -243,6 +248,14 @@ class _End:
     def value(self) -> float:
         """Value of the root at sample 0."""
         return float(self.tracks[-1].data[0])
+
+    def instant(self, *ops: int) -> bool:
+        """Whether operations depend on one sample only, their own."""
+        return all(
+            isinstance(op, Leaf)
+            or (isinstance(op, Extreme) and all(lo == hi == 0 and self.instant(child) for child, lo, hi in op.parts))
+            for op in (self.ops[i] for i in ops)
+        )
 
     # What each operation needs: static, from the program alone.
 
@@ -316,6 +329,8 @@ class _End:
                 changed[i] = self._update_extreme(i, op, changed)
             elif isinstance(op, Chain) and i in self.endless:
                 changed[i] = self._update_endless(i, op, now)
+            elif isinstance(op, Chain) and i in self.under_way:
+                changed[i] = self.under_way[i].update(track, self.tracks[op.left], self.tracks[op.right], now)
             elif not isinstance(op, Limit):
                 touched = self._touched(op, changed, track)
                 if touched is not None:
@@ -480,6 +495,43 @@ class _End:
             left = self._read(op.left, first, last + hi - 1, -bad)
         result = self.algebra.until(right[None], left[None], lo, hi, op.largest)[0]
         return result[::-1] if op.past else result
+
+
+class _UnderWay:
+    """Until at all starts whose windows hold now, of sides that each depend on one sample only.
+
+    Of every start it keeps the best that is reached already and what the left side has held up to now; a sample costs
+    a few array operations.
+    """
+
+    def __init__(self, op: Chain, upper: bool, track: _Track) -> None:
+        self.lo, self.hi = int(op.lo), int(op.hi)
+        self.pick, self.other = (np.maximum, np.minimum) if op.largest else (np.minimum, np.maximum)
+        self.neutral = -math.inf if op.largest else math.inf
+        # What is unknown may still be reached, as long as the left side holds: so says one end of the interval.
+        self.hopes = op.largest == upper
+        self.best, self.held = (_Track(track.base, len(track.data)) for _ in range(2))
+
+    def update(self, track: _Track, left: _Track, right: _Track, now: int) -> Range | None:
+        """Take in both sides at sample `now`; returns the starts whose values were written into `track`."""
+        fresh = track.end - self.best.end
+        if fresh:
+            self.best.append(np.full(fresh, self.neutral), now - self.hi)
+            self.held.append(np.full(fresh, -self.neutral), now - self.hi)
+        first, last = max(now - self.hi, track.base), min(now, track.end - 1)
+        if first > last:
+            return None
+        best, held, values = (t.view(first, last) for t in (self.best, self.held, track))
+        reached = max(now - self.lo - first + 1, 0)
+        if reached and right.base <= now < right.end:
+            last_chance = self.other(held[:reached], right.data[now - right.base])
+            self.pick(best[:reached], last_chance, out=best[:reached])
+        if left.base <= now < left.end:
+            self.other(held, left.data[now - left.base], out=held)
+        values[:] = self.pick(best, held) if self.hopes else best
+        if now - self.hi == first:
+            values[0] = best[0]  # its window is over
+        return first, last
 
 
 class _Endless:
