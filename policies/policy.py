@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from robo.core.protocols import ActionChunk, Obs
-from tasks.arm import ArmTask
+from tasks.arm import SceneTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class PolicyInfo:
     ctrl_dt_s: float
 
     @classmethod
-    def of(cls, task: ArmTask) -> PolicyInfo:
+    def of(cls, task: SceneTask) -> PolicyInfo:
         """What a policy of a task sees and moves when it uses all that the task offers, without pictures."""
         j = task.robot.dof
         return cls(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from policies.expert import expert_kind
 from policies.learner import PolicyKind
 from policies.npc import npc_kind
 from policies.planners import cem_kind, grad_kind, milp_kind, mpc_kind, mppi_kind
@@ -20,3 +21,4 @@ POLICIES.register("mpc", mpc_kind)
 POLICIES.register("milp", milp_kind)
 POLICIES.register("sac", sac_kind)
 POLICIES.register("spec", spec_kind)
+POLICIES.register("expert", expert_kind)

@@ -19,7 +19,7 @@ from gymnasium import spaces
 
 from robo.core.errors import ConfigError, NonFiniteError, RoboError, TaskError, UnknownNameError
 from robo.core.protocols import hermite
-from sim.render import Renderer, frame_size
+from sim.pictures import Pictures
 from sim.scene import Scene
 from tasks.arm import ArmTask, arm_task
 from tasks.registry import load_task
@@ -28,9 +28,6 @@ from tasks.task import Task
 
 WORLD_DT_S = 0.01
 """What moves by itself moves this often."""
-
-IMAGES = ("rgb", "depth", "seg")
-"""Kinds of pictures: colour, depth [m], and which geom (its index in the model, -1 for none)."""
 
 RATED_PAYLOAD_KG = 3.0
 """What the maker says the arm may carry; `EnvOptions.mismatch` takes a share of it."""
@@ -109,7 +106,7 @@ class TaskEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         task: A task, its registered name, or the path of a task file.
         options: How the physics differs from the nominal model.
         cameras: Cameras of the task to take pictures with at every sample.
-        images: Which kinds of pictures, of `IMAGES`.
+        images: Which kinds of pictures, of `sim.pictures.IMAGES`.
         size: Height and width of pictures, or one number for both [pixels].
         render_mode: ``"rgb_array"`` for `render`; None.
 
@@ -146,16 +143,7 @@ class TaskEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._stages = [parse(stage.condition, self.task.signals) for stage in self.task.stages]
         self._predicates = {str(p): p for p in self.task.formula.predicates}
 
-        self.cameras, self.images, self.size = tuple(cameras), tuple(images), frame_size(size)
-        self._renderer: Renderer | None = None
-        self._pretty: Renderer | None = None
-        if self.cameras:
-            for kind in self.images:
-                if kind not in IMAGES:
-                    raise UnknownNameError("kind of picture", kind, IMAGES)
-            self._renderer = Renderer(self.model, self.size)
-            for camera in self.cameras:
-                self._renderer.camera(camera)
+        self.pictures = Pictures(self.model, cameras, images, size)
         self.observation_space = self._observation_space()
         limits = self.task.robot.limits
         self.action_space = spaces.Box(
@@ -171,13 +159,7 @@ class TaskEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         box: dict[str, spaces.Space] = {
             name: spaces.Box(-np.inf, np.inf, shape, np.float64) for name, shape in shapes.items()
         }
-        pictures = {
-            "rgb": spaces.Box(0, 255, (*self.size, 3), np.uint8),
-            "depth": spaces.Box(0.0, np.inf, self.size, np.float32),
-            "seg": spaces.Box(-1, self.model.ngeom - 1, self.size, np.int32),
-        }
-        box |= {f"{kind}_{camera}": pictures[kind] for kind in self.images for camera in self.cameras}
-        return spaces.Dict(box)
+        return spaces.Dict(box | self.pictures.space())
 
     # ---- Gymnasium -----------------------------------------------------------
 
@@ -289,16 +271,11 @@ class TaskEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         if self.render_mode is None:
             return None
         self._running()
-        if self._pretty is None:
-            self._pretty = Renderer(self.model, (480, 640), pretty=True)
-        return self._pretty.rgb(self.data, self.task.cameras[0].name)
+        return self.pictures.pretty(self.data, self.task.cameras[0].name)
 
     def close(self) -> None:
         """Free the renderers; safe to call twice."""
-        for renderer in (self._renderer, self._pretty):
-            if renderer is not None:
-                renderer.close()
-        self._renderer = self._pretty = None
+        self.pictures.close()
 
     # ---- saving and restoring ----------------------------------------------------
 
@@ -402,11 +379,7 @@ class TaskEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         }
         seen = self.task.observe(episode.instance, episode.world, episode.see)
         obs |= {name: np.array(seen[name], np.float64) for name in self.task.observation}
-        if self._renderer is not None:
-            for camera in self.cameras:
-                for kind in self.images:
-                    obs[f"{kind}_{camera}"] = getattr(self._renderer, kind)(self.data, camera)
-        return obs
+        return obs | self.pictures.take(self.data)
 
     def _info(self) -> dict[str, Any]:
         episode = self._running()

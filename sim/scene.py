@@ -9,12 +9,12 @@ import numpy as np
 
 from hardware.robots.robot import FLOOR_BIT, SCENE_BIT
 from robo.core.errors import TaskError, UnknownNameError
-from tasks.arm import ArmTask, Camera
+from tasks.arm import Camera, SceneTask
 
 FLOOR = "floor"
 
 
-def compose(task: ArmTask, arm: mujoco.MjSpec | None = None) -> mujoco.MjSpec:
+def compose(task: SceneTask, arm: mujoco.MjSpec | None = None) -> mujoco.MjSpec:
     """Arm, floor, light, the task's own bodies and its cameras, uncompiled.
 
     Args:
@@ -103,7 +103,7 @@ class Scene:
         is_arm: Which geoms belong to the arm, (ngeom,) bool.
     """
 
-    def __init__(self, task: ArmTask, spec: mujoco.MjSpec | None = None) -> None:
+    def __init__(self, task: SceneTask, spec: mujoco.MjSpec | None = None) -> None:
         self.task = task
         try:
             self.model = (spec or compose(task)).compile()

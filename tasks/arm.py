@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from hardware.robots import ROBOTS
+from hardware.robots import ROBOTS, Robot
 from hardware.robots.kinematics import Kinematics
 from robo.core.errors import TaskError
 from tasks.task import Array, Arrays, Task
@@ -37,24 +37,16 @@ class Camera:
     body: str | None = None
 
 
-class ArmTask(Task):
-    """A task of an arm in a scene. Subclasses set the class attributes and write the methods below.
+class SceneTask(Task):
+    """A task of an arm in a scene: the robot, what stands around it, cameras."""
 
-    Three kinds of mappings of float64 arrays go through it:
-    the *instance* (drawn at reset, constant for an episode, holds ``joint_pos`` (J,), the start),
-    the *world* (what moves by itself) and the *state* (``joint_pos`` (..., J), ``joint_vel`` (..., J),
-    ``points`` (..., P, 3) of `hardware.robots.kinematics.Kinematics.points`, optionally ``slack_rad`` (..., J),
-    by which each joint may be off: signals are then lower bounds; plus what `occupied` returns).
-    """
-
-    robot_name: ClassVar[str]
+    robot_name: str
     cameras: ClassVar[tuple[Camera, ...]]
-    observation: ClassVar[Mapping[str, tuple[int, ...]]]
+    observation: Mapping[str, tuple[int, ...]]
     """Observation keys → shapes, besides ``joint_pos``, ``joint_vel``, ``time_s``."""
-    policy = "stl"
 
     @cached_property
-    def robot(self):
+    def robot(self) -> Robot:
         """The arm."""
         return ROBOTS.make(self.robot_name)
 
@@ -63,11 +55,28 @@ class ArmTask(Task):
         """numpy kinematics of the arm."""
         return Kinematics(self.robot)
 
+    @abstractmethod
+    def build(self, scene: mujoco.MjSpec) -> None:
+        """Add the task's bodies to a scene that has arm, floor and light."""
+
+
+class ArmTask(SceneTask):
+    """An arm among things that move by themselves and must not be touched. Subclasses write the methods below.
+
+    Three kinds of mappings of float64 arrays go through it:
+    the *instance* (drawn at reset, constant for an episode, holds ``joint_pos`` (J,), the start),
+    the *world* (what moves by itself) and the *state* (``joint_pos`` (..., J), ``joint_vel`` (..., J),
+    ``points`` (..., P, 3) of `hardware.robots.kinematics.Kinematics.points`, optionally ``slack_rad`` (..., J),
+    by which each joint may be off: signals are then lower bounds; plus what `occupied` returns).
+    """
+
+    policy = "stl"
+
     # ---- the scene ---------------------------------------------------------
 
     @abstractmethod
     def build(self, scene: mujoco.MjSpec) -> None:
-        """Add the task's bodies to a scene that has arm, floor and light; what moves or varies is a mocap body."""
+        """See `SceneTask.build`; what moves or varies is a mocap body."""
 
     @abstractmethod
     def poses(self, instance: Arrays, world: Arrays) -> dict[str, np.ndarray]:

@@ -23,6 +23,7 @@ from tasks.benchmarks.ship_track import ShipTrack
 from tasks.reach_avoid import ReachAvoid
 from tasks.specs.panda import PandaFlange
 from tasks.specs.point import Point
+from tasks.tabletop.pick_and_place import PickAndPlace
 from tasks.task import Task
 
 TASKS: Registry[Task] = Registry("task")
@@ -127,5 +128,7 @@ def _task_of(module: ModuleType, path: Path) -> Task:
 
 
 TASKS.register("reach_avoid", ReachAvoid)
+for _tabletop in (PickAndPlace,):
+    TASKS.register(_tabletop.name, _tabletop)
 for _system in (Car, Maze, ShipSafe, ShipTrack, Rover, Panda, Point, PandaFlange):
     TASKS.register(_system.name, _system)

@@ -58,10 +58,20 @@ class Signal:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A step of a task, in order: reached when its condition (a state formula over the signals) holds."""
+    """A step of a task, in order.
+
+    Attributes:
+        name: What it is called.
+        condition: State formula over the signals: the stage is reached when it holds.
+        distance: Expression over the signals, 0 or more, that shrinks to 0 on the way there; dense rewards are made of
+            it. Empty: none.
+        scale: Distance from which on there is most to gain.
+    """
 
     name: str
     condition: str
+    distance: str = ""
+    scale: float = 0.1
 
 
 class Task(ABC):
@@ -110,6 +120,35 @@ class Task(ABC):
         from tasks.stl import parse
 
         return parse(text, signals=self.signals)
+
+    def staged_reward(self, signals: Mapping[str, Array], stage: int) -> Array:
+        """Dense reward in [0, 1] of a moment of an episode that has reached `stage` stages.
+
+        It is their share, and on the way to the next ``1 - tanh(distance / scale)`` of its share: reaching a stage
+        never pays less than approaching it.
+        """
+        if stage >= len(self.stages):
+            return 1.0
+        distance, scale = self._distances[stage], self.stages[stage].scale
+        near = 0.0 if distance is None else 1.0 - np.tanh(np.maximum(distance.value(signals), 0.0) / scale)
+        return (stage + near) / len(self.stages)
+
+    def stages_reached(self, trace: Arrays) -> int:
+        """How many stages an executed trace (signals (T,), truth) reached, one after the other."""
+        verdicts = [self._parse(s.condition).verdict(trace, self.ctrl_dt_s) for s in self.stages]
+        done = at = 0
+        for verdict in verdicts:
+            later = np.flatnonzero(verdict[at:])
+            if not len(later):
+                break
+            at += int(later[0])  # one sample may reach several
+            done += 1
+        return done
+
+    @cached_property
+    def _distances(self) -> tuple[Any, ...]:
+        """Of every stage the predicate whose value is its distance."""
+        return tuple(self._parse(f"{s.distance} > 0").predicates[0] if s.distance else None for s in self.stages)
 
     @property
     def steps(self) -> int:
@@ -162,6 +201,9 @@ class Task(ABC):
                     raise TaskError(
                         f"task {self.name}: {where} must speak of one moment only, without temporal operators: {text}"
                     )
+            for stage in self.stages:
+                if stage.distance:
+                    self._parse(f"{stage.distance} > 0")
         except TaskError:
             raise
         except RoboError as error:

@@ -1,4 +1,4 @@
-"""Franka Emika Panda: 7 revolute joints and a two-finger hand (fingers closed and fixed here).
+"""Franka Emika Panda: 7 revolute joints and a two-finger hand; fingers stay closed (`make`) or move (`make_hand`).
 
 Sources: kinematics and limits from the maker's published Franka Control Interface
 documentation ("Robot and interface specifications"; Craig's DH convention);
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hardware.robots.robot import Capsule, JointLimits, Robot, Servo
+from hardware.robots.robot import Capsule, Gripper, JointLimits, Robot, Servo, Workspace
 
 # Craig's DH parameters (a_{i-1} [m], d_i [m], alpha_{i-1} [rad]) of the maker.
 _DH = (
@@ -76,7 +76,25 @@ _TOUCHING = (
 
 def make() -> Robot:
     """The Panda with its hand closed."""
-    capsules = _capsules()
+    return _robot("panda", _capsules(), None)
+
+
+def make_hand() -> Robot:
+    """The Panda with its hand at work; the maker's numbers of the hand: 80 mm, 50 mm/s a finger, 70 N."""
+    slim = Capsule("hand", 7, _hand(0.0, -0.068, 0.030), _hand(0.0, 0.068, 0.030), 0.036)
+    kept = [c for c in _capsules() if c.name not in ("hand", "fingers")]
+    gripper = Gripper(
+        joints=("finger_left", "finger_right"),
+        width_per_joint_m=np.array([1.0, 1.0]),
+        open_m=0.08,
+        speed_m_s=0.1,
+        force_n=70.0,
+        jaws=("left_finger", "right_finger"),
+    )
+    return _robot("panda_hand", (*kept, slim), gripper)
+
+
+def _robot(name: str, capsules: tuple[Capsule, ...], gripper: Gripper | None) -> Robot:
     index = {c.name: i for i, c in enumerate(capsules)}
     tool = np.eye(4)
     tool[:2, :2] = [
@@ -85,7 +103,7 @@ def make() -> Robot:
     ]
     tool[2, 3] = FLANGE_M + TCP_M
     return Robot(
-        name="panda",
+        name=name,
         joints=JOINTS,
         limits=JointLimits(
             lower_rad=np.array([-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973]),
@@ -98,8 +116,8 @@ def make() -> Robot:
         joint_frames=np.stack([_dh_frame(*row) for row in _DH]),
         tool=tool,
         capsules=capsules,
-        self_pairs=tuple((index[a], index[b]) for a, b in _TOUCHING),
-        floor_capsules=tuple(index[n] for n in _DISTAL),
+        self_pairs=tuple((index[a], index[b]) for a, b in _TOUCHING if a in index and b in index),
+        floor_capsules=tuple(index[n] for n in _DISTAL if n in index),
         servo=Servo(
             kp_n_m_rad=np.array([4500.0, 4500.0, 3500.0, 3500.0, 2000.0, 2000.0, 2000.0]),
             kd_n_m_s_rad=np.array([450.0, 450.0, 350.0, 350.0, 200.0, 200.0, 200.0]),
@@ -108,7 +126,9 @@ def make() -> Robot:
             velocity_error_rad_s=1e-3 * np.array([120.0, 160.0, 120.0, 120.0, 50.0, 50.0, 40.0]),
         ),
         home_rad=np.array([0.0, -np.pi / 4, 0.0, -3 * np.pi / 4, 0.0, np.pi / 2, np.pi / 4]),
-        mjcf=_mjcf,
+        mjcf=_mjcf if gripper is None else _mjcf_hand,
+        gripper=gripper,
+        workspace=Workspace(centre_m=(0.50, 0.0), half_m=(0.12, 0.20), height_m=0.45),
     )
 
 
@@ -116,3 +136,9 @@ def _mjcf():
     from hardware.robots import panda_mjcf  # lazily: the control process starts without mujoco
 
     return panda_mjcf.build(make())
+
+
+def _mjcf_hand():
+    from hardware.robots import panda_mjcf
+
+    return panda_mjcf.build(make_hand())

@@ -21,7 +21,7 @@ import mujoco
 import numpy as np
 
 from hardware.robots.panda import FLANGE_M, HAND_YAW_RAD
-from hardware.robots.robot import ARM_BIT, FLOOR_BIT, SCENE_BIT, Robot
+from hardware.robots.robot import ARM_BIT, FLOOR_BIT, SCENE_BIT, Gripper, Robot
 from robo.core.errors import MissingDependencyError, RobotError, UnknownNameError
 
 TIMESTEP_S = 0.002
@@ -70,6 +70,11 @@ def build(robot: Robot) -> mujoco.MjSpec:
     _capsules(spec, robot, links)
     _servos(spec, robot)
     _looks(spec, links)
+    if robot.gripper is None:
+        for shape, colour, form in _CLOSED_FINGERS:
+            _look(links[-1], shape, colour, form)
+    else:
+        _fingers(spec, robot.gripper, links[-1])
     return spec
 
 
@@ -195,10 +200,14 @@ _LOOKS = (
     _capsule(_HAND, (0.0, -0.078, 0.022), (0.0, 0.078, 0.022), 0.0215),
     _box(_HAND, (0.0, 0.0, 0.041), (0.021, 0.1, 0.02)),
     _box(_HAND, (0.0, 0.0, 0.0625), (0.016, 0.096, 0.0035), _DARK),
-    _box(_HAND, (0.0, 0.0175, 0.075), (0.0105, 0.0075, 0.014), _METAL),
-    _box(_HAND, (0.0, -0.0175, 0.075), (0.0105, 0.0075, 0.014), _METAL),
-    _box(_HAND, (0.0, 0.0076, 0.1), (0.009, 0.0072, 0.0125), _DARK),
-    _box(_HAND, (0.0, -0.0076, 0.1), (0.009, 0.0072, 0.0125), _DARK),
+)
+_CLOSED_FINGERS = tuple(
+    look[1:]
+    for side in (1.0, -1.0)
+    for look in (
+        _box(_HAND, (0.0, side * 0.0175, 0.075), (0.0105, 0.0075, 0.014), _METAL),
+        _box(_HAND, (0.0, side * 0.0076, 0.1), (0.009, 0.0072, 0.0125), _DARK),
+    )
 )
 
 
@@ -211,7 +220,65 @@ def _looks(spec: mujoco.MjSpec, links: list[Any]) -> None:
     ):
         spec.add_material(name=name, rgba=[*rgb, 1.0], specular=specular, shininess=0.6, reflectance=0.0)
     for link, shape, colour, form in _LOOKS:
-        links[link].add_geom(type=shape, material=colour, group=VISUAL_GROUP, contype=0, conaffinity=0, mass=0, **form)
+        _look(links[link], shape, colour, form)
+
+
+def _look(body: Any, shape: mujoco.mjtGeom, colour: str, form: dict[str, Any]) -> None:
+    body.add_geom(type=shape, material=colour, group=VISUAL_GROUP, contype=0, conaffinity=0, mass=0, **form)
+
+
+# ---- the hand at work -------------------------------------------------------------
+
+_FINGER_M = 0.0584
+"""Where the fingers begin, in the frame of the hand, along z."""
+_TIP = dict(pos=(0.0, 0.0065, 0.0438), size=(0.0105, 0.0065, 0.0100))
+"""Rubber pad, 21 mm wide and 20 mm high; its inner face is where the width counts from."""
+_STEM = dict(pos=(0.0, 0.0135, 0.0165), size=(0.0105, 0.0075, 0.0165))
+_GRIP_KP_N_M, _GRIP_KD_N_S_M = 4000.0, 60.0
+
+
+def _fingers(spec: mujoco.MjSpec, gripper: Gripper, hand: Any) -> None:
+    """Two fingers on slides that a tendon keeps alike, driven by their distance; their pads grip by friction."""
+    box = mujoco.mjtGeom.mjGEOM_BOX
+    for name, joint, turn in zip(gripper.jaws, gripper.joints, ((1, 0, 0, 0), (0, 0, 0, 1)), strict=True):
+        finger = hand.add_body(name=name, pos=[0, 0, _FINGER_M], quat=turn, gravcomp=1)
+        finger.add_joint(
+            name=joint,
+            type=mujoco.mjtJoint.mjJNT_SLIDE,
+            axis=[0, 1, 0],
+            limited=True,
+            range=[0, gripper.open_m / 2],
+            armature=0.05,
+            damping=10.0,
+        )
+        finger.mass, finger.explicitinertial = 0.015, True
+        finger.ipos, finger.inertia = (0.0, 0.0145, 0.0227), (2.4e-6, 2.4e-6, 7.5e-7)
+        for part, form in (("stem", _STEM), ("pad", _TIP)):
+            finger.add_geom(
+                name=f"{name}_{part}",
+                type=box,
+                group=COLLISION_GROUP,
+                contype=ARM_BIT,
+                conaffinity=SCENE_BIT | FLOOR_BIT,
+                condim=4,
+                friction=[1.5, 0.02, 1e-4],
+                solref=[0.01, 1.0],
+                mass=0,
+                rgba=[0.2, 0.6, 0.9, 0.4],
+                **form,
+            )
+        _look(finger, box, _METAL, _STEM)
+        _look(finger, box, _DARK, _TIP)
+    tendon = spec.add_tendon(name="gripper_width")
+    for joint in gripper.joints:
+        tendon.wrap_joint(joint, 1.0)
+    left, right = gripper.joints
+    alike = spec.add_equality(type=mujoco.mjtEq.mjEQ_JOINT, name1=left, name2=right)
+    alike.data[:2] = [0.0, 1.0]
+    actuator = spec.add_actuator(name="gripper", target="gripper_width", trntype=mujoco.mjtTrn.mjTRN_TENDON)
+    actuator.set_to_position(kp=_GRIP_KP_N_M, kv=_GRIP_KD_N_S_M)
+    actuator.forcerange, actuator.forcelimited = [-gripper.force_n, gripper.force_n], True
+    actuator.ctrlrange, actuator.ctrllimited = [0.0, gripper.open_m], True
 
 
 # ---- the detailed model ---------------------------------------------------------

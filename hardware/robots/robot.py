@@ -57,6 +57,43 @@ class Servo:
     velocity_error_rad_s: np.ndarray
 
 
+@dataclass(frozen=True, kw_only=True)
+class Gripper:
+    """Two jaws that open and close alike; commanded and reported by one number, the width between them.
+
+    Attributes:
+        joints: Joints of the jaws in the MJCF, (F,).
+        width_per_joint_m: (F,): the width is their sum weighted by these, plus `offset_m`.
+        offset_m: Width where all joints are at zero.
+        open_m: Largest width; the smallest is 0.
+        speed_m_s: How fast the width may be commanded to change.
+        force_n: Largest force of each jaw.
+        jaws: Names of the two bodies; what both touch is held.
+    """
+
+    joints: tuple[str, ...]
+    width_per_joint_m: np.ndarray
+    open_m: float
+    speed_m_s: float
+    force_n: float
+    jaws: tuple[str, str]
+    offset_m: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """Where an arm reaches comfortably from above, on the plane its base stands on.
+
+    Attributes:
+        centre_m, half_m: Of a rectangle, (x, y) each; x forward, y left.
+        height_m: Up to here.
+    """
+
+    centre_m: tuple[float, float]
+    half_m: tuple[float, float]
+    height_m: float
+
+
 @dataclass(frozen=True)
 class Capsule:
     """A collision capsule in the frame of a link.
@@ -90,7 +127,11 @@ class Robot:
         floor_capsules: Indices of capsules that could touch the floor z = 0.
         servo: Joint servos.
         home_rad: (J,) rest pose.
-        mjcf: Builds the arm's MuJoCo model (bodies `link0`..; site `tcp`; actuators); lazily imports mujoco.
+        mjcf: Builds the arm's MuJoCo model (bodies `link0`..; site `tcp`; actuators, of the gripper ``gripper``, whose
+            control is the width [m]); lazily imports mujoco.
+        gripper: None: there is none, or it stays closed. With one, the tool's z axis points away from the wrist, the
+            jaws move along its y axis, and at `home_rad` the tool points down, its x axis forward.
+        workspace: Needed for tasks on a tabletop.
     """
 
     name: str
@@ -104,6 +145,8 @@ class Robot:
     servo: Servo
     home_rad: np.ndarray
     mjcf: Callable[[], mujoco.MjSpec]
+    gripper: Gripper | None = None
+    workspace: Workspace | None = None
 
     @property
     def dof(self) -> int:

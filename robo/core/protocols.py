@@ -33,6 +33,7 @@ class ActionChunk:
         joint_vel: (n, J) [rad/s]; zero in the last row.
         tail: Index of the first sample of the backup, 0..n.
         controller: Who made the samples before `tail`.
+        gripper_width_m: (n,) width between the jaws at the samples [m], linear in between; None for arms without.
         stops: Samples, in order, at which leaving for a straight braking to rest (`tasks.dynamics.arm.ArmMotion.brake`)
             is certified as well.
         info: Numbers for recordings (robustness, planning time, predicted plan ...).
@@ -45,6 +46,7 @@ class ActionChunk:
     tail: int
     controller: Controller
     stops: tuple[int, ...] = ()
+    gripper_width_m: np.ndarray | None = None
     info: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -1,0 +1,1 @@
+"""Manipulation on a tabletop, one file per task."""

@@ -1,0 +1,218 @@
+"""Tasks of an arm with a gripper among things it moves. Neither torch nor mujoco at import."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from robo.core.errors import TaskError
+from tasks.arm import Camera, SceneTask
+from tasks.tabletop.turns import yaw_quat
+from tasks.task import Array, Arrays, Signal, Source, Task
+
+Look = Callable[[], Arrays]
+"""The newest observation."""
+
+CAMERAS = (
+    Camera(name="front", position=(1.30, 0.0, 0.70), target=(0.38, 0.0, 0.16), fovy_deg=45),
+    Camera(name="left", position=(0.45, 0.95, 0.60), target=(0.40, 0.0, 0.14), fovy_deg=45),
+    Camera(name="right", position=(0.45, -0.95, 0.60), target=(0.40, 0.0, 0.14), fovy_deg=45),
+    Camera(name="wrist", position=(0.07, 0.0, 0.02), target=(0.02, 0.0, 0.16), fovy_deg=70, body="hand"),
+    Camera(name="overhead", position=(0.45, 0.0, 1.15), target=(0.46, 0.0, 0.0), fovy_deg=45),
+)
+COMMON = {
+    "gripper_width_m": Signal(unit="m", source=Source.PROPRIOCEPTION, text="width between the jaws"),
+    "held_n": Signal(unit="N", source=Source.SIMULATOR, text="force with which both jaws press on anything"),
+    "link_contacts": Signal(unit="1", source=Source.SIMULATOR, text="links of the arm, without jaws, that touch"),
+    "joint_margin_rad": Signal(unit="rad", source=Source.PROPRIOCEPTION, text="distance from the joint limits"),
+    "speed_margin_rad_s": Signal(
+        unit="rad/s", source=Source.PROPRIOCEPTION, text="distance from the joint velocity limits"
+    ),
+}
+"""Signals that every such task has."""
+RELEASED = "held_n < 0.1"
+"""State formula: nothing is grasped."""
+START_NOISE_RAD = 0.03
+
+
+def truth(unit: str, text: str) -> Signal:
+    """A signal of where things are: the simulator's truth, until something estimates it."""
+    return Signal(unit=unit, source=Source.SIMULATOR, text=text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waypoint:
+    """Where a scripted expert takes the tool next, along a straight line.
+
+    Attributes:
+        pos: Tool centre point, (3,) [m].
+        rot: Orientation of the tool, (3, 3).
+        width_m: Width between the jaws on the way and there.
+        speed_m_s: Fastest on the way; turning takes its share of it.
+        near_m: So close the tool has to come before the next.
+        wait_s: Stays there for so long.
+    """
+
+    pos: np.ndarray
+    rot: np.ndarray
+    width_m: float
+    speed_m_s: float = 0.35
+    near_m: float = 0.004
+    wait_s: float = 0.0
+
+
+class TabletopTask(SceneTask):
+    """An arm with a gripper among things it moves. Subclasses set the class attributes and write the methods below.
+
+    Three mappings of float64 arrays go through it. The *instance* is drawn at reset and constant for an episode:
+    ``joint_pos`` (J,), of things and fixtures ``<name>_pos`` (3,) and ``<name>_quat_wxyz`` (4,), of joints ``<name>``
+    (1,) where they do not start at 0, and what `variation` lists. The *state* is the simulator's truth, (...) by
+    sample: ``joint_pos`` (..., J), ``joint_vel`` (..., J), ``gripper_width_m`` (...), ``ee_pos`` (..., 3),
+    ``ee_quat_wxyz`` (..., 4), ``link_contacts`` (...); of things ``<name>_pos``, ``<name>_quat_wxyz`` and
+    ``<name>_held_n`` (...), how hard both jaws press on it; of joints ``<name>`` (...). The *observation* holds what
+    a policy sees of both.
+
+    Args:
+        robot: Name of the arm, one with a gripper and a workspace.
+
+    Raises:
+        TaskError: The arm has none.
+    """
+
+    robot_name = "panda_hand"
+    ctrl_dt_s = 0.05
+    policy = "expert"
+    cameras = CAMERAS
+    safety = "link_contacts < 0.5 and joint_margin_rad > 0 and speed_margin_rad_s > 0"
+    goal: ClassVar[str]
+    """State formula: success, once all stages were reached."""
+    things: ClassVar[tuple[str, ...]] = ()
+    """Bodies that lie about freely."""
+    fixtures: ClassVar[tuple[str, ...]] = ()
+    """Bodies that stand where the instance puts them."""
+    joints: ClassVar[tuple[str, ...]] = ()
+    """Joints of fixtures."""
+    variation: ClassVar[Mapping[str, tuple[int, ...]]] = {}
+    """Further keys of the instance that a policy is told → shapes."""
+    phrases: ClassVar[tuple[str, ...]] = ()
+    """Other ways to say the instruction."""
+
+    def __init__(self, robot: str = "panda_hand") -> None:
+        self.robot_name = robot
+        if self.robot.gripper is None or self.robot.workspace is None:
+            raise TaskError(f"task {type(self).name}: robot {robot} has no gripper or no workspace; take panda_hand")
+        if robot != type(self).robot_name:
+            self.name = f"{type(self).name}@{robot}"  # type: ignore[misc]
+
+    @cached_property
+    def observation(self) -> Mapping[str, tuple[int, ...]]:  # type: ignore[override]
+        """See `SceneTask`."""
+        shapes: dict[str, tuple[int, ...]] = {"gripper_width_m": (1,), "ee_pos": (3,), "ee_quat_wxyz": (4,)}
+        for name in (*self.things, *self.fixtures):
+            shapes |= {f"{name}_pos": (3,), f"{name}_quat_wxyz": (4,)}
+        return shapes | {name: (1,) for name in self.joints} | dict(self.variation)
+
+    # ---- what a task says ----------------------------------------------------
+
+    @abstractmethod
+    def arrange(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Draw where things and fixtures are, and the variation."""
+
+    @abstractmethod
+    def derive(self, state: Arrays, instance: Arrays) -> dict[str, Array]:
+        """The task's own signals of a state, (...) each; numpy or torch."""
+
+    @abstractmethod
+    def script(self, look: Look) -> Iterator[Waypoint]:
+        """What a scripted expert does, waypoint by waypoint; it may look before each."""
+
+    def instruct(self, instance: Arrays) -> str:
+        """The instruction of an instance."""
+        return self.instruction
+
+    def paint(self, instance: Arrays) -> dict[str, tuple[float, ...]]:
+        """Colours (4,) of geoms that the variation decides, by name."""
+        return {}
+
+    # ---- what follows ----------------------------------------------------------
+
+    def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """See `Task.sample`: `arrange`, and the arm near its rest pose."""
+        home = self.robot.home_rad + rng.uniform(-START_NOISE_RAD, START_NOISE_RAD, self.robot.dof)
+        return {"joint_pos": home} | {name: np.asarray(value, float) for name, value in self.arrange(rng).items()}
+
+    def measure(self, state: Arrays, instance: Arrays) -> dict[str, Array]:
+        """All signals of a state, (...) each; numpy or torch. Arrays of the instance broadcast against the state's."""
+        xp = array_namespace(state["joint_pos"])
+        limits, q, v = self.robot.limits, state["joint_pos"], state["joint_vel"]
+        lower, upper, fastest = (
+            xp.asarray(x, dtype=q.dtype, device=q.device)
+            for x in (limits.lower_rad, limits.upper_rad, limits.velocity_rad_s)
+        )
+        held = [state[f"{name}_held_n"] for name in self.things]
+        return {
+            "gripper_width_m": state["gripper_width_m"],
+            "held_n": xp.amax(xp.stack(held, axis=-1), axis=-1) if held else 0.0 * state["gripper_width_m"],
+            "link_contacts": state["link_contacts"],
+            "joint_margin_rad": xp.amin(xp.minimum(q - lower, upper - q), axis=-1),
+            "speed_margin_rad_s": xp.amin(fastest - xp.abs(v), axis=-1),
+            **self.derive(state, instance),
+        }
+
+    def success(self, trace: Arrays) -> bool:
+        """The goal holds at the end, and all stages were reached on the way."""
+        last = {name: value[-1:] for name, value in trace.items()}
+        done = self.stages_reached(trace) == len(self.stages)
+        return done and bool(self._goal.verdict(last, self.ctrl_dt_s)[0])
+
+    @cached_property
+    def _goal(self):
+        return self._parse(self.goal)
+
+    def validate_formulas(self) -> None:
+        """See `Task.validate_formulas`; the goal is a state formula as well."""
+        super().validate_formulas()
+        if self._goal.horizon(self.ctrl_dt_s) != 0.0:
+            raise TaskError(f"task {self.name}: the goal must speak of one moment only: {self.goal}")
+
+    # ---- for arranging -----------------------------------------------------------
+
+    def spots(
+        self, rng: np.random.Generator, count: int, apart_m: float, z_m: float = 0.0, inset_m: float = 0.0
+    ) -> np.ndarray:
+        """Places (count, 3) [m] in the workspace that keep apart.
+
+        Raises:
+            TaskError: It is too small for them.
+        """
+        area = self.robot.workspace
+        assert area is not None
+        centre, half = np.array(area.centre_m), np.array(area.half_m) - inset_m
+        for _ in range(10_000):
+            found = centre + rng.uniform(-1, 1, (count, 2)) * half
+            gaps = np.linalg.norm(found[:, None] - found[None], axis=-1)[np.triu_indices(count, 1)]
+            if (gaps >= apart_m).all():
+                return np.column_stack([found, np.full(count, z_m)])
+        raise TaskError(f"task {self.name}: no room for {count} things {apart_m} m apart on the workspace")
+
+    @staticmethod
+    def heading(rng: np.random.Generator, most_rad: float = np.pi / 4) -> np.ndarray:
+        """A turn about the vertical, at random, (4,) wxyz."""
+        return yaw_quat(rng.uniform(-most_rad, most_rad))
+
+
+def tabletop_task(task: Task) -> TabletopTask:
+    """The task, if it is one of this kind.
+
+    Raises:
+        TaskError: It is of another kind.
+    """
+    if not isinstance(task, TabletopTask):
+        raise TaskError(f"task {task.name} is none on a tabletop; this needs one, such as pick_and_place")
+    return task
