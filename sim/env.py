@@ -18,7 +18,7 @@ import numpy as np
 from gymnasium import spaces
 
 from robo.core.errors import ConfigError, NonFiniteError, RoboError, TaskError, UnknownNameError
-from robo.core.protocols import hermite
+from robo.core.protocols import ActionChunk, hermite
 from sim.pictures import Pictures
 from sim.scene import Scene
 from tasks.arm import ArmTask, arm_task
@@ -261,6 +261,11 @@ class TaskEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             trace = {name: np.array([s[name] for s in episode.trace]) for name in episode.trace[0]}
             reward = float(self.task.formula.rho(trace, dt)[0])
         return self._observe(), reward, False, truncated, self._info()
+
+    @staticmethod
+    def action(chunk: ActionChunk) -> np.ndarray:
+        """The action that executes the first sample of a chunk."""
+        return np.concatenate([chunk.joint_pos[0], chunk.joint_vel[0]])
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
         """A picture for people from the task's first camera, (480, 640, 3) uint8; None without a render mode.

@@ -10,15 +10,17 @@ import gymnasium
 from robo.core.errors import TaskError
 from sim.env import TaskEnv
 from sim.system import SystemEnv
+from sim.tabletop import TabletopEnv
 from tasks.arm import ArmTask
 from tasks.registry import load_task
 from tasks.system import SystemTask
+from tasks.tabletop.base import TabletopTask
 from tasks.task import Task
 
 
 @singledispatch
 def open_env(task: Task, **options: Any) -> gymnasium.Env:
-    """The environment of a task; options are those of `TaskEnv` or `SystemEnv`.
+    """The environment of a task; options are those of `TaskEnv`, `TabletopEnv` or `SystemEnv`.
 
     Raises:
         TaskError: No environment for this kind of task.
@@ -27,6 +29,7 @@ def open_env(task: Task, **options: Any) -> gymnasium.Env:
 
 
 open_env.register(ArmTask)(TaskEnv)
+open_env.register(TabletopTask)(TabletopEnv)
 open_env.register(SystemTask)(SystemEnv)
 
 

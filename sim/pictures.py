@@ -62,6 +62,12 @@ class Pictures:
             for kind in self.images
         }
 
+    def renew_textures(self) -> None:
+        """Take over textures of the model that have changed."""
+        for renderer in (self._renderer, self._pretty):
+            if renderer is not None:
+                renderer.renew_textures()
+
     def pretty(self, data: mujoco.MjData, camera: str) -> np.ndarray:
         """A picture for people, (480, 640, 3) uint8.
 

@@ -224,6 +224,12 @@ class Renderer:
                 index[geom.segid + 1] = geom.objid
         return index[code]
 
+    def renew_textures(self) -> None:
+        """Take over textures of the model that have changed since this renderer was made."""
+        self._gl.make_current()
+        for texture in range(self.model.ntex):
+            mujoco.mjr_uploadTexture(self.model, self._context, texture)
+
     def _colours(self) -> np.ndarray:
         height, width = self.size
         pixels = np.empty((height, width, 3), np.uint8)

@@ -16,8 +16,9 @@ from gymnasium import spaces
 
 from hardware.robots.commands import Command, command
 from robo.core.errors import NonFiniteError, RoboError, TaskError, UnknownNameError
-from robo.core.protocols import hermite
+from robo.core.protocols import ActionChunk, hermite
 from sim.pictures import Pictures
+from sim.randomise import TABLE_TEXTURE, TEXELS, Randomisation, apply
 from sim.scene import FLOOR, compose
 from tasks.registry import load_task
 from tasks.stl import parse
@@ -26,8 +27,8 @@ from tasks.task import Task
 
 SETTLE_S = 0.1
 """Things come to rest this long before an episode begins; the arm stands still."""
-TABLE_M = 0.70
-"""The table stands this high above the floor of the room, in pictures; its top is the plane z = 0."""
+ROOM, TABLE_M = "room", 0.70
+"""The geom of the room's floor, and how high the table stands above it, in pictures: its top is the plane z = 0."""
 
 _STATE, _DATA = mujoco.mjtState.mjSTATE_INTEGRATION, mujoco.mjtConDataField
 _FOUND, _FORCE = (1 << int(kind) for kind in (_DATA.mjCONDATA_FOUND, _DATA.mjCONDATA_FORCE))
@@ -43,13 +44,18 @@ def compose_tabletop(task: TabletopTask) -> mujoco.MjSpec:
     spec.stat.center = [0.45, 0.0, 0.1]
     table = spec.worldbody.add_body(name="table")
     looks: dict[str, Any] = dict(contype=0, conaffinity=0, mass=0, type=mujoco.mjtGeom.mjGEOM_BOX)
-    table.add_geom(pos=[0.30, 0, -0.02], size=[0.62, 0.70, 0.0199], rgba=[0.80, 0.74, 0.66, 1], **looks)
+    texture = spec.add_texture(name=TABLE_TEXTURE, type=mujoco.mjtTexture.mjTEXTURE_2D, width=TEXELS, height=TEXELS)
+    texture.builtin, texture.rgb1, texture.rgb2 = mujoco.mjtBuiltin.mjBUILTIN_FLAT, [1, 1, 1], [1, 1, 1]
+    material = spec.add_material(name=TABLE_TEXTURE, texrepeat=[3, 3], texuniform=True)
+    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = TABLE_TEXTURE
+    top = dict(pos=[0.30, 0, -0.02], size=[0.62, 0.70, 0.0199], rgba=[0.80, 0.74, 0.66, 1], material=TABLE_TEXTURE)
+    table.add_geom(**(looks | top))
     for x in (-0.24, 0.84):
         for y in (-0.62, 0.62):
             table.add_geom(
                 pos=[x, y, -TABLE_M / 2], size=[0.03, 0.03, TABLE_M / 2 - 0.02], rgba=[0.45, 0.42, 0.40, 1], **looks
             )
-    room = spec.worldbody.add_geom(name="room", **(looks | {"type": mujoco.mjtGeom.mjGEOM_PLANE}))
+    room = spec.worldbody.add_geom(name=ROOM, **(looks | {"type": mujoco.mjtGeom.mjGEOM_PLANE}))
     room.pos, room.size, room.rgba = [0, 0, -TABLE_M], [3, 3, 0.1], [0.50, 0.54, 0.58, 1]
     spec.geom(FLOOR).rgba = [0, 0, 0, 0]  # solid, but the table is what is seen
     _sense(spec, task)
@@ -101,15 +107,16 @@ class TabletopScene:
 
     Args:
         task: The task it shows.
+        spec: What `compose_tabletop` made of the task, with other looks; by default as it is.
 
     Raises:
         TaskError: The task names a body or joint that it does not build.
     """
 
-    def __init__(self, task: TabletopTask) -> None:
+    def __init__(self, task: TabletopTask, spec: mujoco.MjSpec | None = None) -> None:
         self.task = task
         try:
-            self.model = model = compose_tabletop(task).compile()
+            self.model = model = (spec or compose_tabletop(task)).compile()
         except ValueError as error:  # MuJoCo's compiler: a task's `build` made something impossible
             raise TaskError(f"task {task.name}: its scene does not compile: {' '.join(str(error).split())}") from error
         self.nominal = copy.copy(model)
@@ -212,13 +219,15 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     Reward: `tasks.task.Task.staged_reward`, in [0, 1]. Never terminated; truncated after ``task.steps`` steps.
 
     Info, all of it truth: ``signals``, ``predicates``, ``stage``, ``time_s`` as of `sim.env.TaskEnv`; ``success``
-    (now), ``reference`` (2 J + 1,), what is due now, ``qpos`` (nq,), ``violations``: ``contacts`` (link → physics steps
-    at which it touched anything), ``joint_limit``, ``velocity`` (physics steps); after a reset ``instance`` and
-    ``instruction``.
+    (now), ``reference`` (2 J + 1,), what is due now, ``qpos`` (nq,); ``violations``: ``contacts`` (link → physics steps
+    at which it touched anything), ``joint_limit``, ``velocity`` (physics steps); after a reset ``instance``,
+    ``instruction`` and ``drawn`` (what was drawn of `Randomisation`). ``world`` and ``bodies`` are empty: nothing moves
+    by itself.
 
     Args:
         task: A task, its registered name, or the path of a task file.
         control: What an action is.
+        randomise: How far worlds differ; every episode draws afresh.
         cameras, images, size: Pictures in the observation; see `sim.pictures.Pictures`.
         render_mode: ``"rgb_array"`` for `render`; None.
 
@@ -233,6 +242,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         task: Task | str | Path,
         *,
         control: str = "reference",
+        randomise: Randomisation | None = None,
         cameras: Sequence[str] = (),
         images: Sequence[str] = ("rgb",),
         size: int | tuple[int, int] = 96,
@@ -244,7 +254,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             raise UnknownNameError("render mode", str(render_mode), self.metadata["render_modes"])
         robot = self.task.robot
         self.command: Command = command(control if control != "reference" else "joint_pos", robot, self.task.ctrl_dt_s)
-        self.control = control
+        self.control, self.randomise = control, randomise or Randomisation()
         self.scene = TabletopScene(self.task)
         self.model = self.scene.model
         self.data = mujoco.MjData(self.model)
@@ -257,14 +267,15 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._goal = parse(self.task.goal, self.task.signals)
         self.pictures = Pictures(self.model, cameras, images, size)
         shapes = {"joint_pos": (robot.dof,), "joint_vel": (robot.dof,), "time_s": (1,)} | dict(self.task.observation)
-        box: dict[str, spaces.Space] = {k: spaces.Box(-np.inf, np.inf, s, np.float64) for k, s in shapes.items()}
-        self.observation_space = spaces.Dict(box | self.pictures.space())
+        self._numbers = {name: spaces.Box(-np.inf, np.inf, shape, np.float64) for name, shape in shapes.items()}
+        self.observation_space = spaces.Dict(self._numbers | self.pictures.space())
         limits, low, high = robot.limits, self.command.low, self.command.high
         if control == "reference":
             low = np.concatenate([limits.lower_rad, -limits.velocity_rad_s, [0.0]])
             high = np.concatenate([limits.upper_rad, limits.velocity_rad_s, [self.scene.gripper.open_m]])
         self.action_space = spaces.Box(low, high, dtype=np.float64)
         self._episode: _Episode | None = None
+        self._drawn: dict[str, np.ndarray] | None = None
 
     # ---- Gymnasium -----------------------------------------------------------
 
@@ -284,24 +295,33 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         for name in options or {}:
             if name != "instance":
                 raise UnknownNameError("reset option", name, ["instance"])
-        (draw,) = (np.random.default_rng(s) for s in self.np_random.integers(2**63, size=1))
+        # Streams of their own: where things are does not depend on how the worlds differ.
+        draw, differ = (np.random.default_rng(s) for s in self.np_random.integers(2**63, size=2))
         given = (options or {}).get("instance")
         instance = self.task.sample(draw) if given is None else {k: np.array(v, float) for k, v in given.items()}
-        scene, data = self.scene, self.data
+        scene, data, drawn = self.scene, self.data, self.randomise.draw(differ, self.scene.nominal)
+        self._differ(drawn)
         mujoco.mj_resetData(self.model, data)
         data.qpos[:] = scene.arrange(instance)
         start, still = np.array(instance["joint_pos"], float), np.zeros(self.task.robot.dof)
         data.ctrl[:] = scene.controls(start[None], still[None], scene.gripper.open_m)[0]
         mujoco.mj_step(self.model, data, nstep=round(SETTLE_S / self.model.opt.timestep))
         data.time = 0.0
+        late = round(drawn["delay_s"][0] / self.model.opt.timestep)
         self._episode = _Episode(
-            instance=instance, reference=np.concatenate([start, still, [scene.gripper.open_m]]), contacts={}, trace=[]
+            instance=instance,
+            drawn=drawn,
+            reference=np.concatenate([start, still, [scene.gripper.open_m]]),
+            late=np.repeat(data.ctrl[None], late, axis=0),
+            contacts={},
+            trace=[],
         )
         self._finish_sample()
         info = self._info()
         return self._observe(), info | {
             "instance": copy.deepcopy(instance),
             "instruction": self.task.instruct(instance),
+            "drawn": copy.deepcopy(drawn),
         }
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
@@ -321,7 +341,11 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         model, data, scene = self.model, self.data, self.scene
         ctrl, qpos, qvel = data.ctrl, data.qpos, data.qvel
         limits = self.task.robot.limits
-        for row in scene.controls(path_pos, path_vel, widths):
+        controls = scene.controls(path_pos, path_vel, widths)
+        if len(episode.late):
+            arrived = np.concatenate([episode.late, controls])
+            controls, episode.late = arrived[: self.substeps], arrived[self.substeps :]
+        for row in controls:
             ctrl[:] = row
             mujoco.mj_step(model, data)
             for link in scene.touching(data.sensordata):
@@ -335,6 +359,16 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._finish_sample()
         reward = float(self.task.staged_reward(episode.trace[-1], episode.stage))
         return self._observe(), reward, False, episode.step >= self.task.steps, self._info()
+
+    def action(self, chunk: ActionChunk) -> np.ndarray:
+        """The action (of ``control="reference"``) that executes the first sample of a chunk.
+
+        Raises:
+            RoboError: The chunk does not move the gripper.
+        """
+        if chunk.gripper_width_m is None:
+            raise RoboError(f"task {self.task.name} needs a gripper, which this policy does not move")
+        return np.concatenate([chunk.joint_pos[0], chunk.joint_vel[0], chunk.gripper_width_m[:1]])
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
         """A picture for people from the task's first camera, (480, 640, 3) uint8; None without a render mode.
@@ -384,11 +418,20 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
                 f"state of another scene: its physics has {np.size(physics)} numbers, {self.task.name} has {size}"
             )
         self._np_random, self._episode = generator, episode
+        self._differ(episode.drawn)
         self.scene.arrange(episode.instance)
         mujoco.mj_setState(self.model, self.data, physics, _STATE)
         mujoco.mj_forward(self.model, self.data)
 
     # ---- within ------------------------------------------------------------------
+
+    def _differ(self, drawn: dict[str, np.ndarray]) -> None:
+        """Make the world the one that was drawn, if it is another than the last."""
+        before = self._drawn
+        if before is None or any(not np.array_equal(before[name], value) for name, value in drawn.items()):
+            apply(self.scene, drawn)
+            self.pictures.renew_textures()
+            self._drawn = drawn
 
     def _running(self) -> _Episode:
         if self._episode is None:
@@ -431,11 +474,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     def _observe(self) -> dict[str, np.ndarray]:
         episode, state = self._running(), self._state
         known = {**episode.instance, **state, "time_s": episode.step * self.task.ctrl_dt_s}
-        obs = {
-            name: np.array(known[name], np.float64).reshape(space.shape)
-            for name, space in self.observation_space.spaces.items()
-            if name in known
-        }
+        obs = {name: np.array(known[name], np.float64).reshape(space.shape) for name, space in self._numbers.items()}
         return obs | self.pictures.take(self.data)
 
     def _info(self) -> dict[str, Any]:
@@ -454,6 +493,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
                 "velocity": episode.velocity,
             },
             "time_s": episode.step * self.task.ctrl_dt_s,
+            "world": {},
+            "bodies": {},
         }
 
 
@@ -462,7 +503,10 @@ class _Episode:
     """What an episode's future depends on besides the physics."""
 
     instance: dict[str, np.ndarray]
+    drawn: dict[str, np.ndarray]
     reference: np.ndarray
+    late: np.ndarray
+    """Controls that are still on their way, (delay in physics steps, nu)."""
     contacts: dict[str, int]
     trace: list[dict[str, float]]
     joint_limit: int = 0

@@ -152,7 +152,7 @@ class _Bare:
 
         from sim.scene import Scene
 
-        self._mj, self.views = mujoco, env.cameras
+        self._mj, self.views = mujoco, env.pictures.cameras
         self.model = Scene(env.task).model
         self.model.vis.quality.shadowsize = self.model.vis.quality.offsamples = 0
         self.data = mujoco.MjData(self.model)

@@ -213,6 +213,25 @@ class ArmRollout(Rollout, kind="arm"):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TabletopRollout(ArmRollout, kind="tabletop"):
+    """An episode of an arm with a gripper among things it moves; see `ArmRollout`.
+
+    Attributes:
+        qpos: (N + 1, nq) positions of all joints of the simulation, things included.
+        command_width_m: (N + 1,) width of the gripper that was due at each sample.
+    """
+
+    qpos: np.ndarray
+    command_width_m: np.ndarray
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        samples = self.steps + 1
+        _expect(self.qpos.ndim == 2 and len(self.qpos) == samples, "qpos", (samples, "nq"), self.qpos)
+        _expect(self.command_width_m.shape == (samples,), "command_width_m", (samples,), self.command_width_m)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SystemRollout(Rollout, kind="system"):
     """An episode of a system with known dynamics; see `Rollout`.
 

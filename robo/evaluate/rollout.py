@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,17 +12,18 @@ from policies.policy import Policy
 from robo.core.errors import ConfigError
 from robo.core.protocols import ActionChunk, Obs
 from robo.data.rollout import CONTROLLERS, ArmRollout
-from tasks.arm import ArmTask
+from tasks.arm import SceneTask
 from tasks.task import Task
 
 if TYPE_CHECKING:
     from sim.env import TaskEnv
+    from sim.tabletop import TabletopEnv
 
 FIRST_SEED = 1_000_000
 """Evaluation seed s is the environment's seed 1,000,000 + s: training never uses seeds that high, so all are unseen."""
 
 
-def check_fits(task: ArmTask, policy: Policy) -> None:
+def check_fits(task: SceneTask, policy: Policy) -> None:
     """Refuse a policy that was trained for another task, robot, rate or observation.
 
     Raises:
@@ -42,14 +43,24 @@ def check_fits(task: ArmTask, policy: Policy) -> None:
             )
 
 
-def roll_out(env: TaskEnv, policy: Policy, seed: int, *, name: str = "policy") -> ArmRollout:
+def roll_out(
+    env: TaskEnv | TabletopEnv,
+    policy: Policy,
+    seed: int,
+    *,
+    name: str = "policy",
+    kind: type[ArmRollout] = ArmRollout,
+    keep: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]] = lambda infos: {},
+) -> ArmRollout:
     """Run one episode and score it on the executed trace.
 
     Args:
-        env: The environment of the task (`sim.env.make`).
+        env: The environment of the task.
         policy: What acts; called once per control step.
         seed: Evaluation seed of the episode, 0 or more, and of the policy in it; see `FIRST_SEED`.
         name: Name of the policy, for the record.
+        kind: Of rollout.
+        keep: Its further fields, from what the environment told at every sample.
 
     Raises:
         RoboError: The policy does not fit the task, or policy or environment refuse.
@@ -67,15 +78,16 @@ def roll_out(env: TaskEnv, policy: Policy, seed: int, *, name: str = "policy") -
         began = time.perf_counter()
         chunk = policy.act(obs)
         elapsed_ms = 1e3 * (time.perf_counter() - began)
-        obs, _, terminated, truncated, info = env.step(np.concatenate([chunk.joint_pos[0], chunk.joint_vel[0]]))
+        obs, _, terminated, truncated, info = env.step(env.action(chunk))
         samples.append((obs, info))
         chunks.append(chunk)
         plan_ms.append(float(chunk.info.get("plan_ms", elapsed_ms)))
         done = terminated or truncated
-    observation = stack([o for o, _ in samples])
+    observation, infos = stack([o for o, _ in samples]), [i for _, i in samples]
     at_rest = np.zeros_like(instance["joint_pos"])
-    return ArmRollout(
-        **scored(task, [i for _, i in samples]),
+    return kind(
+        **scored(task, infos),
+        **keep(infos),
         policy=name,
         seed=seed,
         joint_pos=observation["joint_pos"],
@@ -86,8 +98,8 @@ def roll_out(env: TaskEnv, policy: Policy, seed: int, *, name: str = "policy") -
         ee_pos=task.kinematics.ee_pos(observation["joint_pos"]),
         observation=observation,
         instance=instance,
-        world=stack([i["world"] for _, i in samples]),
-        bodies=stack([i["bodies"] for _, i in samples]),
+        world=stack([i["world"] for i in infos]),
+        bodies=stack([i["bodies"] for i in infos]),
         plan_ee=pad([_plan_ee(task, c) for c in chunks]),
         plan_rho=np.array([float(c.info.get("plan_rho", np.nan)) for c in chunks]),
         plan_ms=np.array(plan_ms),
@@ -127,7 +139,7 @@ def _controller(chunk: ActionChunk) -> int:
     return CONTROLLERS.index("backup" if chunk.tail == 0 else chunk.controller)
 
 
-def _plan_ee(task: ArmTask, chunk: ActionChunk) -> np.ndarray:
+def _plan_ee(task: SceneTask, chunk: ActionChunk) -> np.ndarray:
     """Tool path (p, 3) of the plan behind a chunk: of all it planned if it says so, else of the chunk itself."""
     return task.kinematics.ee_pos(np.asarray(chunk.info.get("plan_joint_pos", chunk.joint_pos), float))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import singledispatch
 from typing import Any
 
@@ -12,10 +12,11 @@ import numpy as np
 
 from policies.system import ControlPlan, SystemPolicy
 from robo.core.errors import ConfigError, TaskError
-from robo.data.rollout import CONTROLLERS, Rollout, SystemRollout
+from robo.data.rollout import CONTROLLERS, Rollout, SystemRollout, TabletopRollout
 from robo.evaluate.rollout import FIRST_SEED, pad, roll_out, scored
 from tasks.arm import ArmTask
 from tasks.system import SystemTask
+from tasks.tabletop.base import TabletopTask
 from tasks.task import Task
 
 
@@ -67,6 +68,29 @@ class ArmWorld(World):
     def roll_out(self, policy: Any, seed: int, name: str = "policy") -> Rollout:
         """See `World`."""
         return roll_out(self.env, policy, seed, name=name)
+
+    def close(self) -> None:
+        """See `World`."""
+        self.env.close()
+
+
+class TabletopWorld(World):
+    """An arm with a gripper among things it moves, in MuJoCo; mismatch: masses, friction and servo gains."""
+
+    def __init__(self, task: TabletopTask, mismatch: float = 0.0, delay_s: float = 0.0) -> None:
+        from sim.randomise import Randomisation  # lazily: mujoco
+        from sim.tabletop import TabletopEnv
+
+        self.env = TabletopEnv(task, randomise=Randomisation.mismatch(mismatch, delay_s))
+
+    def roll_out(self, policy: Any, seed: int, name: str = "policy") -> Rollout:
+        """See `World`."""
+
+        def keep(infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+            widths = np.array([info["reference"][-1] for info in infos])
+            return {"qpos": np.stack([info["qpos"] for info in infos]), "command_width_m": widths}
+
+        return roll_out(self.env, policy, seed, name=name, kind=TabletopRollout, keep=keep)
 
     def close(self) -> None:
         """See `World`."""
@@ -135,4 +159,5 @@ class SystemWorld(World):
 
 
 open_world.register(ArmTask)(ArmWorld)
+open_world.register(TabletopTask)(TabletopWorld)
 open_world.register(SystemTask)(SystemWorld)

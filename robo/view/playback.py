@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
+from functools import singledispatch
+from typing import Any
 
 import mujoco
 import numpy as np
 
-from robo.core.errors import RunError
+from robo.core.errors import RunError, TaskError
 from robo.core.protocols import hermite
-from robo.data.rollout import ArmRollout
+from robo.data.rollout import ArmRollout, TabletopRollout
 from sim.scene import FLOOR, Scene, compose, look_at
-from tasks.arm import ArmTask, Camera
+from sim.tabletop import ROOM, TabletopScene, compose_tabletop
+from tasks.arm import ArmTask, Camera, SceneTask
+from tasks.tabletop.base import TabletopTask
+from tasks.task import Task
 
 SHADOW_SIZE, SAMPLES = 2048, 4
 """Shadow map [texels] and multisampling of pictures meant for people."""
@@ -20,7 +26,7 @@ FILM, FILM_DISTANCE, FILM_RISE_M = "film", 1.3, 0.12
 """Camera of pictures meant for people: like the task's first one that stands, but farther away and higher."""
 
 
-def check_fits(task: ArmTask, rollout: ArmRollout) -> None:
+def check_fits(task: SceneTask, rollout: ArmRollout) -> None:
     """Refuse a rollout of another task or robot.
 
     Raises:
@@ -33,7 +39,7 @@ def check_fits(task: ArmTask, rollout: ArmRollout) -> None:
         )
 
 
-class Playback:
+class Playback(ABC):
     """Poses a task's scene as a rollout was at any time.
 
     Args:
@@ -44,22 +50,24 @@ class Playback:
         model, data: MuJoCo model and state; `pose` moves the state, nothing else does.
     """
 
-    def __init__(self, task: ArmTask, rollout: ArmRollout) -> None:
-        check_fits(task, rollout)
-        self.task, self.rollout = task, rollout
-        self.scene = Scene(task, _dressed(task))
-        self.model = self.scene.model
-        self.data = mujoco.MjData(self.model)
+    def __init__(self, task: SceneTask, rollout: ArmRollout, model: mujoco.MjModel) -> None:
+        self.task, self.rollout, self.model = task, rollout, model
+        self.data = mujoco.MjData(model)
         self.pose(0.0)
 
     def pose(self, time_s: float) -> None:
-        """Put arm and bodies where they were; between samples cubic for the arm, linear for the bodies."""
+        """Put everything where it was; between samples the arm moves along a cubic, everything else along a line."""
         k, u = self.sample(time_s)
-        r, nxt = self.rollout, min(k + 1, self.rollout.steps)
-        joints, _ = hermite(r.joint_pos[k], r.joint_vel[k], r.joint_pos[nxt], r.joint_vel[nxt], u, r.dt_s)
-        self.data.qpos[self.scene.qpos] = joints
-        self.scene.place(self.data, {name: (1 - u) * p[k] + u * p[nxt] for name, p in r.bodies.items()})
+        self._place(k, min(k + 1, self.rollout.steps), u)
         mujoco.mj_fwdPosition(self.model, self.data)
+
+    @abstractmethod
+    def _place(self, k: int, after: int, u: float) -> None:
+        """Set positions at phase `u` (0..1) between two samples."""
+
+    def _joints(self, k: int, after: int, u: float) -> np.ndarray:
+        r = self.rollout
+        return hermite(r.joint_pos[k], r.joint_vel[k], r.joint_pos[after], r.joint_vel[after], u, r.dt_s)[0]
 
     def project(self, points: np.ndarray, camera: str, size: tuple[int, int]) -> np.ndarray:
         """Where points of the world are in a camera's picture, as posed now.
@@ -86,9 +94,64 @@ class Playback:
         return k, max(phase - k, 0.0)
 
 
-def _dressed(task: ArmTask) -> mujoco.MjSpec:
-    """The task's scene with a tiled floor and the camera `FILM`."""
-    spec = compose(task)
+@singledispatch
+def open_playback(task: Task, rollout: Any) -> Playback:
+    """A rollout in its scene.
+
+    Args:
+        task: The task of the rollout; its class decides.
+        rollout: What is shown.
+
+    Raises:
+        TaskError: The task has no scene.
+        RunError: The rollout is of another task or robot.
+    """
+    raise TaskError(f"task {task.name} has no scene, it is a {type(task).__name__}")
+
+
+class ArmPlayback(Playback):
+    """An arm, and what moves by itself."""
+
+    def __init__(self, task: ArmTask, rollout: ArmRollout) -> None:
+        check_fits(task, rollout)
+        self.scene = Scene(task, _dressed(task, compose(task), FLOOR))
+        super().__init__(task, rollout, self.scene.model)
+
+    def _place(self, k: int, after: int, u: float) -> None:
+        self.data.qpos[self.scene.qpos] = self._joints(k, after, u)
+        bodies = self.rollout.bodies.items()
+        self.scene.place(self.data, {name: (1 - u) * p[k] + u * p[after] for name, p in bodies})
+
+
+class TabletopPlayback(Playback):
+    """An arm with a gripper, and the things it moves."""
+
+    def __init__(self, task: TabletopTask, rollout: TabletopRollout) -> None:
+        check_fits(task, rollout)
+        self.scene = TabletopScene(task, _dressed(task, compose_tabletop(task), ROOM))
+        self.scene.arrange(rollout.instance)
+        self.qpos = rollout.qpos
+        if self.qpos.shape[1] != self.scene.model.nq:
+            raise RunError(
+                f"the rollout has {self.qpos.shape[1]} positions, the scene of {task.name} {self.scene.model.nq}; "
+                "record one with: robo-view RUN --rollout SEED"
+            )
+        super().__init__(task, rollout, self.scene.model)
+
+    def _place(self, k: int, after: int, u: float) -> None:
+        velocity = np.empty(self.model.nv)
+        mujoco.mj_differentiatePos(self.model, velocity, 1.0, self.qpos[k], self.qpos[after])
+        self.data.qpos[:] = self.qpos[k]
+        mujoco.mj_integratePos(self.model, self.data.qpos, velocity, u)
+        self.data.qpos[self.scene.qpos] = self._joints(k, after, u)
+
+
+open_playback.register(ArmTask)(ArmPlayback)
+open_playback.register(TabletopTask)(TabletopPlayback)
+
+
+def _dressed(task: SceneTask, spec: mujoco.MjSpec, floor_name: str) -> mujoco.MjSpec:
+    """A scene with a tiled floor and the camera `FILM`."""
     spec.visual.quality.shadowsize, spec.visual.quality.offsamples = SHADOW_SIZE, SAMPLES
     floor = spec.add_texture(name="tiles")
     floor.type, floor.builtin = mujoco.mjtTexture.mjTEXTURE_2D, mujoco.mjtBuiltin.mjBUILTIN_CHECKER
@@ -103,6 +166,6 @@ def _dressed(task: ArmTask) -> mujoco.MjSpec:
     target = np.add(first.target, [0.0, 0.0, FILM_RISE_M])
     film = replace(first, name=FILM, position=tuple(target + away), target=tuple(target))
     spec.worldbody.add_camera(name=FILM, pos=film.position, quat=look_at(film), fovy=film.fovy_deg)
-    ground = spec.geom(FLOOR)
+    ground = spec.geom(floor_name)
     ground.material, ground.rgba = "tiles", [1.0, 1.0, 1.0, 1.0]
     return spec

@@ -17,11 +17,11 @@ from robo.core.errors import RoboError, RunError, TaskError
 from robo.core.files import make_parent, write_bytes
 from robo.data.rollout import CONTROLLERS, ArmRollout, Rollout, SystemRollout
 from robo.view.charts import predicates_by_unit
-from robo.view.playback import Playback
+from robo.view.playback import Playback, open_playback
 from robo.view.style import CONTROLLER_RGB, INK_RGB, PATH_RGB, PLAN_RGB, RHO_RGB, SERIES_RGB
 from robo.view.views import open_view
 from sim.render import Renderer
-from tasks.arm import ArmTask
+from tasks.arm import SceneTask
 from tasks.system import SystemTask
 from tasks.task import Task
 
@@ -82,8 +82,8 @@ def log(task: Task, rollout: Any, stream: rr.RecordingStream, pictures: bool) ->
 
 
 @log.register
-def _log_arm(task: ArmTask, rollout: ArmRollout, stream: rr.RecordingStream, pictures: bool) -> None:
-    playback = Playback(task, rollout)
+def _log_scene(task: SceneTask, rollout: ArmRollout, stream: rr.RecordingStream, pictures: bool) -> None:
+    playback = open_playback(task, rollout)
     stream.send_blueprint(blueprint(task, rollout, pictures=pictures))
     _log(stream, playback, pictures)
 
@@ -120,7 +120,7 @@ def _log_system(task: SystemTask, rollout: SystemRollout, stream: rr.RecordingSt
     stream.log("about", rr.TextDocument(_about(task, rollout), media_type=rr.MediaType.MARKDOWN), static=True)
 
 
-def blueprint(task: ArmTask, rollout: ArmRollout, *, pictures: bool = True) -> rrb.Blueprint:
+def blueprint(task: SceneTask, rollout: ArmRollout, *, pictures: bool = True) -> rrb.Blueprint:
     """How the viewer lays a recording out: scene and controller left; pictures, robustness and joints right."""
     scene = rrb.Spatial3DView(
         origin="/world",
@@ -210,7 +210,8 @@ def _log_shapes(stream: rr.RecordingStream, playback: Playback) -> None:
     for body in range(model.nbody):
         shapes: dict[str, list[tuple]] = {}
         for geom in range(model.ngeom):
-            if model.geom_bodyid[geom] == body and model.geom_group[geom] <= 2:
+            seen = model.geom_group[geom] <= 2 and _rgba(model, geom)[3] > 0
+            if model.geom_bodyid[geom] == body and seen:
                 shape = mujoco.mjtGeom(model.geom_type[geom])
                 if shape == mujoco.mjtGeom.mjGEOM_MESH:
                     stream.log(f"{_path(model, body)}/mesh{geom}", _mesh(model, geom), static=True)
@@ -388,7 +389,7 @@ def _log_spec(line: Callable[..., None], task: Task, rollout: Rollout) -> None:
     line("plan_ms/act", rollout.plan_ms, "planning time [ms]", RHO_RGB)
 
 
-def _log_series(stream: rr.RecordingStream, task: ArmTask, rollout: ArmRollout) -> None:
+def _log_series(stream: rr.RecordingStream, task: SceneTask, rollout: ArmRollout) -> None:
     line = _lines(stream, rollout)
     _log_spec(line, task, rollout)
     for j, joint in enumerate(task.robot.joints):

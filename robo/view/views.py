@@ -12,10 +12,10 @@ from PIL import Image, ImageDraw, ImageFont
 from robo.core.errors import RunError, TaskError
 from robo.data.rollout import CONTROLLERS, ArmRollout, Rollout, SystemRollout
 from robo.view import charts
-from robo.view.playback import FILM, Playback
+from robo.view.playback import FILM, Playback, open_playback
 from robo.view.style import BAD_RGB, CONTROLLER_RGB, GOOD_RGB, INK_RGB, PLAN_RGB, unit
 from sim.render import Renderer
-from tasks.arm import ArmTask
+from tasks.arm import SceneTask
 from tasks.system import SystemTask
 from tasks.task import Task
 
@@ -57,11 +57,11 @@ def open_view(task: Task, rollout: Any, size: tuple[int, int]) -> View:
     raise TaskError(f"no pictures for task {task.name}, a {type(task).__name__}")
 
 
-class ArmView(View):
+class SceneView(View):
     """An arm in its scene, rendered."""
 
-    def __init__(self, task: ArmTask, rollout: ArmRollout, size: tuple[int, int]) -> None:
-        self.playback = Playback(task, rollout)
+    def __init__(self, task: SceneTask, rollout: ArmRollout, size: tuple[int, int]) -> None:
+        self.playback = open_playback(task, rollout)
         self.renderer = Renderer(self.playback.model, (size[1], size[0]), pretty=True)
 
     def picture(self, time_s: float, caption: str | None = None) -> np.ndarray:
@@ -114,7 +114,7 @@ class SystemView(View):
         """See `View`: there is nothing to free."""
 
 
-open_view.register(ArmTask)(ArmView)
+open_view.register(SceneTask)(SceneView)
 open_view.register(SystemTask)(SystemView)
 
 

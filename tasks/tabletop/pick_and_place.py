@@ -33,7 +33,7 @@ class PickAndPlace(TabletopTask):
         "move the red cube to the green target and let go",
         "the red cube belongs on the green spot",
     )
-    horizon_s = 10.0
+    horizon_s = 12.0
     things, fixtures = ("cube",), ("target",)
     signals = {
         **COMMON,
@@ -41,7 +41,7 @@ class PickAndPlace(TabletopTask):
         "lift_m": truth("m", "height of the cube above the table"),
         "away_m": truth("m", "distance of the cube from the middle of the target, on the table"),
     }
-    mission = f"F[0,9](G[0,0.5](away_m < {TARGET_M} and lift_m < 0.01 and {RELEASED}))"
+    mission = f"F[0,11](G[0,0.5](away_m < {TARGET_M} and lift_m < 0.01 and {RELEASED}))"
     goal = f"away_m < {TARGET_M} and lift_m < 0.01 and {RELEASED}"
     stages = (
         Stage(name="grasp", condition="held_n > 0.5", distance="reach_m"),

@@ -22,7 +22,7 @@ def test_one_row_per_size_with_an_interval_around_the_ratio() -> None:
 def test_different_or_empty_pictures_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mujoco.Renderer", _FakeRenderer)
     with make("reach_avoid") as env:
-        env.cameras = ("front",)
+        env.pictures.cameras = ("front",)
         bare = _Bare(env, 8)
         bare.check({"rgb_front": _FakeRenderer.picture})
         with pytest.raises(RenderError, match="different pictures"):

@@ -7,7 +7,7 @@ import pytest
 
 from robo.data.rollout import ArmRollout
 from robo.evaluate.rollout import roll_out
-from robo.view.playback import FILM, Playback
+from robo.view.playback import FILM, Playback, open_playback
 from robo.view.record import EYE_POSITION
 from sim.env import TaskEnv
 from tasks.reach_avoid import ReachAvoid
@@ -29,7 +29,7 @@ def rollout(task) -> ArmRollout:
             found = roll_out(env, FollowWitness(env), seed, name="witness")
             there, away = (found.bodies["mover"][k] - EYE_POSITION for k in (0, 40))
             across_m = np.linalg.norm(np.cross(there, away)) / np.linalg.norm(away)
-            if across_m > 0.2 and _all_in_sight(Playback(task, found)):
+            if across_m > 0.2 and _all_in_sight(open_playback(task, found)):
                 return found
     finally:
         env.close()

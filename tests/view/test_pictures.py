@@ -15,7 +15,7 @@ from robo.data.rollout import Rollout
 from robo.evaluate.rollout import roll_out
 from robo.view import charts
 from robo.view.movie import FPS, STILL_S, VIEW, film, frame_count, frames, poster
-from robo.view.playback import FILM, Playback
+from robo.view.playback import FILM, open_playback
 from robo.view.record import record
 from sim.env import TaskEnv
 from sim.render import Renderer
@@ -26,7 +26,7 @@ from tests.view.tools import OBSTACLES, share_of_hue, shorten
 
 @pytest.mark.parametrize("time_s", [0.0, 3.33, 8.0])
 def test_playback_shows_what_was(task, rollout, time_s: float) -> None:
-    playback = Playback(task, rollout)
+    playback = open_playback(task, rollout)
     playback.pose(time_s)
     k = round(time_s / rollout.dt_s)
     tip = playback.data.site("tcp").xpos
@@ -36,7 +36,7 @@ def test_playback_shows_what_was(task, rollout, time_s: float) -> None:
 
 @pytest.mark.parametrize("camera", [FILM, "front"])
 def test_obstacles_stand_where_they_project(task, rollout, camera: str) -> None:
-    playback = Playback(task, rollout)
+    playback = open_playback(task, rollout)
     playback.pose(2.0)
     with Renderer(playback.model, (480, 640)) as renderer:
         picture = renderer.rgb(playback.data, camera)
@@ -46,7 +46,7 @@ def test_obstacles_stand_where_they_project(task, rollout, camera: str) -> None:
 
 
 def test_points_behind_a_camera_are_nowhere(task, rollout) -> None:
-    playback = Playback(task, rollout)
+    playback = open_playback(task, rollout)
     assert np.isnan(playback.project(np.array([[10.0, 0.0, 1.0]]), FILM, (640, 480))).all()
 
 
@@ -103,7 +103,7 @@ def test_other_endings_are_refused(task, rollout, tmp_path: Path, write, name: s
 
 def test_rollouts_of_other_tasks_are_refused(task, rollout) -> None:
     with pytest.raises(RunError, match="of task 'push' with 7 joints"):
-        Playback(task, dataclasses.replace(rollout, task="push"))
+        open_playback(task, dataclasses.replace(rollout, task="push"))
 
 
 def test_a_task_without_cameras_or_bodies_is_shown_too(tmp_path: Path) -> None:

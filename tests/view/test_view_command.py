@@ -121,6 +121,7 @@ def test_bad_options(run: Path, options: list[str], message: str, capsys) -> Non
 
 
 def test_a_damaged_rollout_is_one_line(run: Path, capsys) -> None:
+    (run / "recordings").mkdir(exist_ok=True)
     (run / "recordings" / "rollout-55.npz").write_bytes(b"PK no")
     assert command.main([str(run), "--rollout", "55", "--png", str(run / "x.png")]) == 2
     said = capsys.readouterr().err
