@@ -5,6 +5,7 @@ Importing this package registers every known task with Gymnasium: ``robo/reach_a
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,22 @@ from robo.core.errors import RenderError, nearest
 from tasks.registry import TASKS
 
 if TYPE_CHECKING:
-    from sim.env import EnvOptions, TaskEnv, make, make_vector
+    from sim.batch import TabletopBatch
+    from sim.env import EnvOptions, TaskEnv
+    from sim.open import make, make_vector, open_env
+    from sim.randomise import Randomisation
+    from sim.tabletop import TabletopEnv
 
-__all__ = ["EnvOptions", "TaskEnv", "make", "make_vector"]
+__all__ = [
+    "EnvOptions",
+    "Randomisation",
+    "TabletopBatch",
+    "TabletopEnv",
+    "TaskEnv",
+    "make",
+    "make_vector",
+    "open_env",
+]
 
 _RENDERERS = ("egl", "osmesa", "glfw", "glx")
 _NO_WISH = ("", "enable", "enabled", "on", "true", "1")
@@ -45,13 +59,20 @@ mujoco_gl()
 
 for _name in TASKS:
     _id = _name if "/" in _name else f"robo/{_name}"
-    gymnasium.register(id=f"{_id}-v0", entry_point="sim.open:by_name", kwargs={"task": _name})
+    gymnasium.register(id=f"{_id}-v0", entry_point="sim.open:make", kwargs={"task": _name})
+
+
+_EXPORTS = {
+    **dict.fromkeys(("make", "make_vector", "open_env"), "sim.open"),
+    **dict.fromkeys(("EnvOptions", "TaskEnv"), "sim.env"),
+    "TabletopEnv": "sim.tabletop",
+    "TabletopBatch": "sim.batch",
+    "Randomisation": "sim.randomise",
+}
 
 
 def __getattr__(name: str) -> Any:
     # Lazily, so that registering tasks does not load mujoco.
-    if name in __all__:
-        import sim.env
-
-        return getattr(sim.env, name)
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(_EXPORTS[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

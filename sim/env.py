@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
-from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import gymnasium
 import mujoco
 import numpy as np
@@ -457,36 +453,3 @@ def _whole(task: ArmTask, long_s: float, short_s: float) -> int:
     if n < 1 or abs(n * short_s - long_s) > 1e-9:
         raise TaskError(f"task {task.name}: {long_s:g} s is no multiple of {short_s:g} s; change ctrl_dt_s")
     return n
-
-
-def make(task: ArmTask | str | Path, **kwargs: Any) -> TaskEnv:
-    """An environment of a task, by object, registered name or path of a task file; arguments of `TaskEnv`."""
-    return TaskEnv(task, **kwargs)
-
-
-def make_vector(
-    task: ArmTask | str | Path, n: int, *, processes: bool = True, **kwargs: Any
-) -> gymnasium.vector.VectorEnv:
-    """Many environments of a task that step together.
-
-    Args:
-        task: As for `make`.
-        n: How many; environment i of ``reset(seed=s)`` gets seed s + i.
-        processes: One process each (observations in shared memory), or all in this one.
-        kwargs: Arguments of `TaskEnv`.
-
-    Raises:
-        ConfigError: `n` is below 1.
-    """
-    if n < 1:
-        raise ConfigError(f"a vector needs at least 1 environment, not {n}")
-    if isinstance(task, ArmTask):
-        module = sys.modules[type(task).__module__]
-        if module.__name__ != "__main__" and PathFinder.find_spec(module.__name__.partition(".")[0]) is None:
-            # A task file of one's own: a fresh interpreter could not import it, so its code travels along.
-            cloudpickle.register_pickle_by_value(module)
-    makers = [partial(make, task, **kwargs)] * n
-    if not processes:
-        return gymnasium.vector.SyncVectorEnv(makers)
-    # Fresh interpreters: a fork of a process with threads or a GL context may hang.
-    return gymnasium.vector.AsyncVectorEnv(makers, shared_memory=True, context="spawn")

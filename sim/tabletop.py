@@ -145,6 +145,12 @@ class TabletopScene:
             np.array([getattr(model.joint(name), kind)[0] for name in names], int) for kind in ("qposadr", "dofadr")
         )  # type: ignore[return-value]
 
+    def twin(self) -> TabletopScene:
+        """The same scene with a model of its own, without compiling it again."""
+        other = copy.copy(self)
+        other.model = copy.copy(self.nominal)
+        return other
+
     @cached_property
     def _sensed(self) -> dict[str, slice]:
         model = self.model
@@ -154,13 +160,14 @@ class TabletopScene:
         }
 
     @cached_property
-    def _touch(self) -> list[tuple[str, int]]:
+    def touch(self) -> list[tuple[str, int]]:
+        """Links of the arm, without jaws, and where in the sensor data it says whether they touch anything."""
         names = [name for name in self._sensed if name.startswith("touch|")]
         return [(name.removeprefix("touch|"), self._sensed[name].start) for name in names]
 
     def touching(self, sensordata: np.ndarray) -> list[str]:
         """Links of the arm, without jaws, that touch anything."""
-        return [link for link, at in self._touch if sensordata[at] > 0]
+        return [link for link, at in self.touch if sensordata[at] > 0]
 
     def state(self, qpos: np.ndarray, qvel: np.ndarray, sensordata: np.ndarray) -> dict[str, np.ndarray]:
         """The state of `TabletopTask`, from arrays (..., n) of MuJoCo whose sensors are up to date."""
@@ -171,7 +178,7 @@ class TabletopScene:
             "gripper_width_m": qpos[..., self.jaw_qpos] @ gripper.width_per_joint_m + gripper.offset_m,
             "ee_pos": sensordata[..., sensed["tcp_pos"]],
             "ee_quat_wxyz": sensordata[..., sensed["tcp_quat"]],
-            "link_contacts": (sensordata[..., [at for _, at in self._touch]] > 0).sum(-1).astype(float),
+            "link_contacts": (sensordata[..., [at for _, at in self.touch]] > 0).sum(-1).astype(float),
         }
         for name in self.task.things:
             state[f"{name}_pos"] = sensordata[..., sensed[f"{name}_pos"]]
@@ -200,9 +207,9 @@ class TabletopScene:
         return qpos
 
     def controls(self, joint_pos: np.ndarray, joint_vel: np.ndarray, width_m: np.ndarray | float) -> np.ndarray:
-        """``data.ctrl`` (n, nu) for references (n, J), (n, J) and (n,)."""
-        ctrl = np.zeros((len(joint_pos), self.model.nu))
-        ctrl[:, self.pos_ctrl], ctrl[:, self.vel_ctrl], ctrl[:, self.grip_ctrl] = joint_pos, joint_vel, width_m
+        """``data.ctrl`` (..., nu) for references (..., J), (..., J) and (...)."""
+        ctrl = np.zeros((*joint_pos.shape[:-1], self.model.nu))
+        ctrl[..., self.pos_ctrl], ctrl[..., self.vel_ctrl], ctrl[..., self.grip_ctrl] = joint_pos, joint_vel, width_m
         return ctrl
 
 
@@ -228,6 +235,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         task: A task, its registered name, or the path of a task file.
         control: What an action is.
         randomise: How far worlds differ; every episode draws afresh.
+        scene: The task's, compiled already and used by nobody else; see `TabletopScene.twin`.
         cameras, images, size: Pictures in the observation; see `sim.pictures.Pictures`.
         render_mode: ``"rgb_array"`` for `render`; None.
 
@@ -243,6 +251,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         *,
         control: str = "reference",
         randomise: Randomisation | None = None,
+        scene: TabletopScene | None = None,
         cameras: Sequence[str] = (),
         images: Sequence[str] = ("rgb",),
         size: int | tuple[int, int] = 96,
@@ -255,16 +264,16 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         robot = self.task.robot
         self.command: Command = command(control if control != "reference" else "joint_pos", robot, self.task.ctrl_dt_s)
         self.control, self.randomise = control, randomise or Randomisation()
-        self.scene = TabletopScene(self.task)
+        self.scene = scene or TabletopScene(self.task)
         self.model = self.scene.model
         self.data = mujoco.MjData(self.model)
         self.substeps = round(self.task.ctrl_dt_s / self.model.opt.timestep)
         if abs(self.substeps * self.model.opt.timestep - self.task.ctrl_dt_s) > 1e-9:
             raise TaskError(f"task {self.task.name}: ctrl_dt_s is no multiple of {self.model.opt.timestep:g} s")
         self._phase = np.arange(1, self.substeps + 1)[:, None] / self.substeps
-        self._stages = [parse(stage.condition, self.task.signals) for stage in self.task.stages]
+        self.stages = [parse(stage.condition, self.task.signals) for stage in self.task.stages]
         self._predicates = {str(p): p for p in self.task.formula.predicates}
-        self._goal = parse(self.task.goal, self.task.signals)
+        self.goal = parse(self.task.goal, self.task.signals)
         self.pictures = Pictures(self.model, cameras, images, size)
         shapes = {"joint_pos": (robot.dof,), "joint_vel": (robot.dof,), "time_s": (1,)} | dict(self.task.observation)
         self._numbers = {name: spaces.Box(-np.inf, np.inf, shape, np.float64) for name, shape in shapes.items()}
@@ -345,6 +354,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         if len(episode.late):
             arrived = np.concatenate([episode.late, controls])
             controls, episode.late = arrived[: self.substeps], arrived[self.substeps :]
+        data.qacc_warmstart[:] = 0.0  # a control step depends on the physical state alone
         for row in controls:
             ctrl[:] = row
             mujoco.mj_step(model, data)
@@ -444,18 +454,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         if self.control != "reference":
             pos, width = self.command.reference(action, reference[:dof], float(reference[-1]))
             return np.concatenate([pos, (pos - reference[:dof]) / self.task.ctrl_dt_s, [width]])
-        try:
-            target = np.array(action, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise RoboError(f"an action is ({2 * dof + 1},) numbers, not {action!r}") from error
-        if target.shape != (2 * dof + 1,):
-            raise RoboError(
-                f"an action has shape ({2 * dof + 1},), {dof} joint positions, {dof} velocities and the width of the "
-                f"gripper, not {target.shape}"
-            )
-        if not (np.abs(target) < mujoco.mjMAXVAL).all():  # MuJoCo would put 0 in the place of larger numbers
-            raise NonFiniteError(f"action holds NaN, infinity or a huge number: {target}; nothing of it is executed")
-        return target
+        return as_reference(action, (2 * dof + 1,))
 
     def _finish_sample(self) -> None:
         """Bring what depends on the state up to date and take the sample's signals."""
@@ -464,7 +463,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._state = self.scene.state(data.qpos, data.qvel, data.sensordata)
         signals = {k: float(v) for k, v in self.task.measure(self._state, episode.instance).items()}
         episode.trace.append(signals)
-        while episode.stage < len(self._stages) and self._holds(self._stages[episode.stage], signals):
+        while episode.stage < len(self.stages) and self._holds(self.stages[episode.stage], signals):
             episode.stage += 1
 
     def _holds(self, formula: Any, signals: Mapping[str, float]) -> bool:
@@ -484,7 +483,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             "signals": dict(signals),
             "predicates": {text: float(p.value(signals)) for text, p in self._predicates.items()},
             "stage": episode.stage,
-            "success": episode.stage == len(self._stages) and self._holds(self._goal, signals),
+            "success": episode.stage == len(self.stages) and self._holds(self.goal, signals),
             "reference": episode.reference.copy(),
             "qpos": self.data.qpos.copy(),
             "violations": {
@@ -496,6 +495,27 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             "world": {},
             "bodies": {},
         }
+
+
+def as_reference(action: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """An action of ``control="reference"`` as numbers of a shape.
+
+    Raises:
+        RoboError: It has another shape or is not numeric.
+        NonFiniteError: NaN, infinity or a huge number in it.
+    """
+    try:
+        target = np.array(action, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise RoboError(f"an action is {shape} numbers, not {action!r}") from error
+    if target.shape != shape:
+        raise RoboError(
+            f"an action has shape {shape}, joint positions, as many velocities and the width of the gripper, "
+            f"not {target.shape}"
+        )
+    if not (np.abs(target) < mujoco.mjMAXVAL).all():  # MuJoCo would put 0 in the place of larger numbers
+        raise NonFiniteError(f"action holds NaN, infinity or a huge number: {target}; nothing of it is executed")
+    return target
 
 
 @dataclass(kw_only=True)

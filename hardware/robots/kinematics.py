@@ -118,11 +118,30 @@ class Kinematics:
         return pose
 
     def jacobian(self, q: np.ndarray) -> np.ndarray:
-        """Geometric Jacobian of the tool centre point: (J,) → (6, J), rows linear [m] then angular; numpy only."""
-        origins, rotations = self.frames(q)
-        axes, base = rotations[1:, :, 2], origins[1:]
-        tip = rotations[-1] @ self.robot.tool[:3, 3] + origins[-1]
-        return np.concatenate([np.cross(axes, tip - base), axes], axis=-1).T
+        """Geometric Jacobian of the tool centre point: (..., J) → (..., 6, J), linear [m], then angular; numpy only."""
+        return self.pose_and_jacobian(q)[2]
+
+    def pose_and_jacobian(self, q: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Tool's position (..., 3), orientation (..., 3, 3) and `jacobian` at once; numpy only.
+
+        By products of matrices: several times faster than `frames` for a few arms.
+        """
+        robot = self.robot
+        turns = np.zeros((*q.shape, 4, 4))
+        turns[..., 0, 0] = turns[..., 1, 1] = np.cos(q)
+        turns[..., 1, 0] = np.sin(q)
+        turns[..., 0, 1] = -turns[..., 1, 0]
+        turns[..., 2, 2] = turns[..., 3, 3] = 1.0
+        links = robot.joint_frames @ turns
+        frames = [links[..., 0, :, :]]
+        for j in range(1, robot.dof):
+            frames.append(frames[-1] @ links[..., j, :, :])
+        tool, chain = frames[-1] @ robot.tool, np.stack(frames, axis=-3)
+        pos, axes = tool[..., :3, 3], chain[..., :3, 2]
+        arm = pos[..., None, :] - chain[..., :3, 3]
+        x, y, z = (axes[..., i] for i in range(3))
+        u, v, w = (arm[..., i] for i in range(3))
+        return pos, tool[..., :3, :3], np.stack([y * w - z * v, z * u - x * w, x * v - y * u, x, y, z], axis=-2)
 
     @cached_property
     def lever_m(self) -> np.ndarray:

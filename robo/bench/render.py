@@ -66,7 +66,7 @@ def _choose(renderer: str) -> None:
 
 def _measure(size: int, seconds: float) -> dict[str, Any]:
     """One row: both sides at one size, for some time [s]."""
-    from sim.env import make
+    from sim.open import make
     from sim.render import backend
     from tasks.arm import arm_task
     from tasks.registry import load_task

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from robo.bench import Report
-from sim.env import EnvOptions, make
+from sim.env import EnvOptions
+from sim.open import make
 from tasks.arm import arm_task
 from tasks.dynamics.arm import ArmMotion
 from tasks.registry import load_task

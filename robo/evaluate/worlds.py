@@ -61,7 +61,8 @@ class ArmWorld(World):
     """An arm in MuJoCo; mismatch: masses, servo gains and payload."""
 
     def __init__(self, task: ArmTask, mismatch: float = 0.0, delay_s: float = 0.0) -> None:
-        from sim.env import EnvOptions, make  # lazily: mujoco
+        from sim.env import EnvOptions  # lazily: mujoco
+        from sim.open import make
 
         self.env = make(task, options=EnvOptions.mismatch(mismatch, delay_s))
 

@@ -16,7 +16,8 @@ from gymnasium.utils.env_checker import check_env
 
 import sim
 from robo.core.errors import ConfigError, NonFiniteError, RoboError, TaskError, UnknownNameError
-from sim.env import EnvOptions, TaskEnv, make, make_vector
+from sim.env import EnvOptions, TaskEnv
+from sim.open import make, make_vector
 from sim.scene import Scene, compose
 from tasks.arm import ArmTask, Camera
 from tasks.registry import TASKS, load_task

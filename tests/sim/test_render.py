@@ -12,7 +12,7 @@ import pytest
 
 from robo.core.errors import ConfigError, RenderError, UnknownNameError
 from sim import render
-from sim.env import make
+from sim.open import make
 from sim.render import Renderer
 from sim.scene import Scene
 from tasks.registry import TASKS

@@ -7,7 +7,7 @@ import pytest
 
 from robo.bench.render import _Bare, render_bench
 from robo.core.errors import ConfigError, RenderError
-from sim.env import make
+from sim.open import make
 
 
 def test_one_row_per_size_with_an_interval_around_the_ratio() -> None:

@@ -1,0 +1,217 @@
+"""Many tabletop worlds without pictures that step together, on all cores: MuJoCo's own threads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from mujoco.rollout import Rollout
+
+from robo.core.errors import ConfigError, NonFiniteError, RoboError, UnknownNameError
+from robo.core.protocols import hermite
+from sim.randomise import Randomisation
+from sim.tabletop import TabletopEnv, as_reference
+from tasks.task import Task
+
+_STATE = mujoco.mjtState.mjSTATE_FULLPHYSICS
+
+
+class TabletopBatch(VectorEnv):
+    """N worlds of one task; what they tell is what `sim.tabletop.TabletopEnv` tells, stacked: (N, ...).
+
+    World i of ``reset(seed=s)`` is bit for bit the environment of seed s + i. A world whose episode has ended begins
+    the next one at the next step, whose action for it is ignored (Gymnasium's ``NEXT_STEP``). Infos hold ``signals``,
+    ``stage``, ``success``, ``reference`` and ``violations`` (``link_contacts``: physics steps at which a link touched
+    anything, summed over links; ``joint_limit``, ``velocity``).
+
+    Args:
+        task: A task, its registered name, or the path of a task file.
+        count: How many worlds.
+        control: What an action is; see `TabletopEnv`.
+        randomise: How far worlds differ.
+        threads: Of the physics; None: one for every core.
+
+    Raises:
+        RoboError: Unknown task or control; a scene that does not compile; a count below 1.
+    """
+
+    def __init__(
+        self,
+        task: Task | str | Path,
+        count: int,
+        *,
+        control: str = "reference",
+        randomise: Randomisation | None = None,
+        threads: int | None = None,
+    ) -> None:
+        if count < 1:
+            raise ConfigError(f"a batch needs at least 1 world, not {count}")
+        first = TabletopEnv(task, control=control, randomise=randomise)
+        # They draw episodes and let things come to rest; after that only their models are used.
+        self.worlds = [first] + [
+            TabletopEnv(first.task, control=control, randomise=randomise, scene=first.scene.twin())
+            for _ in range(count - 1)
+        ]
+        self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+        self.task, self.num_envs, self.control, self.scene = first.task, count, control, first.scene
+        self.single_observation_space, self.single_action_space = first.observation_space, first.action_space
+        self.observation_space = batch_space(first.observation_space, count)
+        self.action_space = batch_space(first.action_space, count)
+        threads = min(threads or os.cpu_count() or 1, count)
+        self._scratch = [mujoco.MjData(first.model) for _ in range(threads)]
+        self._rollout = Rollout(nthread=threads if threads > 1 else 0)
+        sizes = {"state": mujoco.mj_stateSize(first.model, _STATE), "sensed": first.model.nsensordata}
+        self._physics, self._sensed = (np.zeros((count, size)) for size in sizes.values())
+        self._reference = np.zeros((count, 2 * first.task.robot.dof + 1))
+        self._step, self._stage = np.zeros(count, int), np.zeros(count, int)
+        self._counts = {name: np.zeros(count, int) for name in ("link_contacts", "joint_limit", "velocity")}
+        self._instance: dict[str, np.ndarray] = {}
+        self._late: list[np.ndarray] = [np.zeros((0, first.model.nu))] * count
+        self._ended: np.ndarray | None = None
+
+    # ---- Gymnasium -----------------------------------------------------------
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Start an episode in every world.
+
+        Args:
+            seed: World i gets seed + i, or the i-th of a list.
+            options: None there are.
+
+        Raises:
+            UnknownNameError: An option.
+        """
+        for name in options or {}:
+            raise UnknownNameError("reset option", name, [])
+        seeds = seed if isinstance(seed, list) else [None if seed is None else seed + i for i in range(self.num_envs)]
+        for i, one in enumerate(seeds):
+            self._begin(i, one)
+        self._ended = np.zeros(self.num_envs, bool)
+        signals = self._finish_sample(np.arange(self.num_envs))
+        return self._observe(), self._info(signals)
+
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """One control step of every world.
+
+        Raises:
+            RoboError: The actions have another shape or are not numeric; `reset` was not called.
+            NonFiniteError: NaN, infinity or a huge number in an action (nothing is executed), or the physics blew up.
+        """
+        if self._ended is None:
+            raise RoboError("the worlds have no episode yet; call reset() first")
+        target = self._target(actions)
+        fresh, moved = np.flatnonzero(self._ended), np.flatnonzero(~self._ended)
+        for i in fresh:
+            self._begin(int(i), None)
+        self._advance(moved, target[moved])
+        self._stage[fresh] = 0
+        signals = self._finish_sample(np.arange(self.num_envs))
+        rewards = np.zeros(self.num_envs)
+        for stage in np.unique(self._stage[moved]):
+            at = moved[self._stage[moved] == stage]
+            rewards[at] = self.task.staged_reward({name: value[at] for name, value in signals.items()}, int(stage))
+        self._ended = self._step >= self.task.steps
+        return self._observe(), rewards, np.zeros(self.num_envs, bool), self._ended.copy(), self._info(signals)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Free the threads."""
+        self._rollout.close()
+
+    # ---- within ------------------------------------------------------------------
+
+    def _begin(self, i: int, seed: int | None) -> None:
+        world = self.worlds[i]
+        _, info = world.reset(seed=seed)
+        mujoco.mj_getState(world.model, world.data, self._physics[i], _STATE)
+        self._sensed[i] = world.data.sensordata
+        self._reference[i], self._step[i], self._stage[i] = info["reference"], 0, 0
+        for count in self._counts.values():
+            count[i] = 0
+        for name, value in info["instance"].items():
+            self._instance.setdefault(name, np.zeros((self.num_envs, *value.shape)))[i] = value
+        late = round(info["drawn"]["delay_s"][0] / world.model.opt.timestep)
+        self._late[i] = np.repeat(world.data.ctrl[None], late, axis=0)
+
+    def _target(self, actions: np.ndarray) -> np.ndarray:
+        """References (N, 2 J + 1) at the end of the step."""
+        command, reference, dof = self.worlds[0].command, self._reference, self.task.robot.dof
+        if self.control == "reference":
+            return as_reference(actions, reference.shape)
+        pos, width = command.reference(actions, reference[:, :dof], reference[:, -1])
+        velocity = (pos - reference[:, :dof]) / self.task.ctrl_dt_s
+        return np.concatenate([pos, velocity, width[:, None]], axis=1)
+
+    def _advance(self, moved: np.ndarray, target: np.ndarray) -> None:
+        """One control step of some worlds."""
+        if not len(moved):
+            return
+        dof, n, scene = self.task.robot.dof, self.worlds[0].substeps, self.scene
+        before, phase = self._reference[moved], np.arange(1, n + 1)[:, None] / n
+        p0, v0, p1, v1 = (x[:, None] for whole in (before, target) for x in (whole[:, :dof], whole[:, dof:-1]))
+        path_pos, path_vel = hermite(p0, v0, p1, v1, phase, self.task.ctrl_dt_s)
+        widths = before[:, -1:] + phase[:, 0] * (target[:, -1:] - before[:, -1:])
+        controls = scene.controls(path_pos, path_vel, widths)
+        for row, i in enumerate(moved):
+            if len(self._late[i]):
+                arrived = np.concatenate([self._late[i], controls[row]])
+                controls[row], self._late[i] = arrived[:n], arrived[n:]
+        # One step more than needed: it begins by sensing the state after the last one, and is then forgotten.
+        controls = np.concatenate([controls, controls[:, -1:]], axis=1)
+        states = np.empty((len(moved), n + 1, self._physics.shape[1]))
+        sensed = np.empty((len(moved), n + 1, self._sensed.shape[1]))
+        models = [self.worlds[i].model for i in moved]
+        self._rollout.rollout(models, self._scratch, self._physics[moved], controls, state=states, sensordata=sensed)
+        model, limits = scene.model, self.task.robot.limits
+        qpos, qvel = states[:, :n, 1 : 1 + model.nq], states[:, :n, 1 + model.nq : 1 + model.nq + model.nv]
+        if not (np.isfinite(qpos[:, -1]).all() and np.isfinite(qvel[:, -1]).all()):
+            bad = moved[~(np.isfinite(qpos[:, -1]).all(-1) & np.isfinite(qvel[:, -1]).all(-1))]
+            raise NonFiniteError(f"physics of {self.task.name} blew up in worlds {bad.tolist()}; reset() to go on")
+        pos, vel = qpos[..., scene.qpos], qvel[..., scene.dof]
+        beyond = (pos < limits.lower_rad) | (pos > limits.upper_rad)
+        self._counts["joint_limit"][moved] += beyond.any(-1).sum(-1)
+        self._counts["velocity"][moved] += (np.abs(vel) > limits.velocity_rad_s).any(-1).sum(-1)
+        touching = sensed[:, :n, [at for _, at in scene.touch]] > 0
+        self._counts["link_contacts"][moved] += touching.sum((1, 2))
+        self._physics[moved], self._sensed[moved] = states[:, n - 1], sensed[:, n]
+        self._reference[moved] = target
+        self._step[moved] += 1
+
+    def _finish_sample(self, worlds: np.ndarray) -> dict[str, np.ndarray]:
+        """Signals (N,) of the present state, and the stages they reach."""
+        model = self.scene.model
+        qpos, qvel = np.split(self._physics[:, 1 : 1 + model.nq + model.nv], [model.nq], axis=1)
+        self._seen = self.scene.state(qpos, qvel, self._sensed)
+        measured = self.task.measure(self._seen, self._instance)
+        signals = {k: np.broadcast_to(np.asarray(v, float), (self.num_envs,)) for k, v in measured.items()}
+        moment = {name: value[:, None] for name, value in signals.items()}
+        dt, first = self.task.ctrl_dt_s, self.worlds[0]
+        holds = np.stack([stage.rho(moment, dt)[:, 0] > 0 for stage in first.stages] + [np.zeros(self.num_envs, bool)])
+        while (on := holds[self._stage, worlds]).any():
+            self._stage += on
+        self._success = (self._stage == len(first.stages)) & (first.goal.rho(moment, dt)[:, 0] > 0)
+        return signals
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        known = {**self._instance, **self._seen, "time_s": self._step * self.task.ctrl_dt_s}
+        return {
+            name: np.array(known[name], np.float64).reshape(self.num_envs, *space.shape)
+            for name, space in self.single_observation_space.spaces.items()  # type: ignore[attr-defined]
+        }
+
+    def _info(self, signals: dict[str, np.ndarray]) -> dict[str, Any]:
+        return {
+            "signals": {name: value.copy() for name, value in signals.items()},
+            "stage": self._stage.copy(),
+            "success": self._success.copy(),
+            "reference": self._reference.copy(),
+            "violations": {name: value.copy() for name, value in self._counts.items()},
+        }
