@@ -63,10 +63,10 @@ class TabletopBatch(VectorEnv):
         self.observation_space = batch_space(first.observation_space, count)
         self.action_space = batch_space(first.action_space, count)
         threads = min(threads or os.cpu_count() or 1, count)
-        self._scratch = [mujoco.MjData(first.model) for _ in range(threads)]
-        self._rollout = Rollout(nthread=threads if threads > 1 else 0)
+        self.scratch = [mujoco.MjData(first.model) for _ in range(threads)]
+        self.pool = Rollout(nthread=threads if threads > 1 else 0)
         sizes = {"state": mujoco.mj_stateSize(first.model, _STATE), "sensed": first.model.nsensordata}
-        self._physics, self._sensed = (np.zeros((count, size)) for size in sizes.values())
+        self.physics, self._sensed = (np.zeros((count, size)) for size in sizes.values())
         self._reference = np.zeros((count, 2 * first.task.robot.dof + 1))
         self._step, self._stage = np.zeros(count, int), np.zeros(count, int)
         self._counts = {name: np.zeros(count, int) for name in ("link_contacts", "joint_limit", "velocity")}
@@ -122,16 +122,20 @@ class TabletopBatch(VectorEnv):
         self._ended = self._step >= self.task.steps
         return self._observe(), rewards, np.zeros(self.num_envs, bool), self._ended.copy(), self._info(signals)
 
+    def controls(self, actions: np.ndarray) -> np.ndarray:
+        """``data.ctrl`` (N, physics steps, nu) that the next step would apply, delays apart."""
+        return self._controls(self._reference, self._target(actions))
+
     def close_extras(self, **kwargs: Any) -> None:
         """Free the threads."""
-        self._rollout.close()
+        self.pool.close()
 
     # ---- within ------------------------------------------------------------------
 
     def _begin(self, i: int, seed: int | None) -> None:
         world = self.worlds[i]
         _, info = world.reset(seed=seed)
-        mujoco.mj_getState(world.model, world.data, self._physics[i], _STATE)
+        mujoco.mj_getState(world.model, world.data, self.physics[i], _STATE)
         self._sensed[i] = world.data.sensordata
         self._reference[i], self._step[i], self._stage[i] = info["reference"], 0, 0
         for count in self._counts.values():
@@ -150,26 +154,31 @@ class TabletopBatch(VectorEnv):
         velocity = (pos - reference[:, :dof]) / self.task.ctrl_dt_s
         return np.concatenate([pos, velocity, width[:, None]], axis=1)
 
+    def _controls(self, before: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Controls (M, physics steps, nu) on the way between references (M, 2 J + 1)."""
+        dof, n = self.task.robot.dof, self.worlds[0].substeps
+        phase = np.arange(1, n + 1)[:, None] / n
+        p0, v0, p1, v1 = (x[:, None] for whole in (before, target) for x in (whole[:, :dof], whole[:, dof:-1]))
+        path_pos, path_vel = hermite(p0, v0, p1, v1, phase, self.task.ctrl_dt_s)
+        widths = before[:, -1:] + phase[:, 0] * (target[:, -1:] - before[:, -1:])
+        return self.scene.controls(path_pos, path_vel, widths)
+
     def _advance(self, moved: np.ndarray, target: np.ndarray) -> None:
         """One control step of some worlds."""
         if not len(moved):
             return
-        dof, n, scene = self.task.robot.dof, self.worlds[0].substeps, self.scene
-        before, phase = self._reference[moved], np.arange(1, n + 1)[:, None] / n
-        p0, v0, p1, v1 = (x[:, None] for whole in (before, target) for x in (whole[:, :dof], whole[:, dof:-1]))
-        path_pos, path_vel = hermite(p0, v0, p1, v1, phase, self.task.ctrl_dt_s)
-        widths = before[:, -1:] + phase[:, 0] * (target[:, -1:] - before[:, -1:])
-        controls = scene.controls(path_pos, path_vel, widths)
+        n, scene = self.worlds[0].substeps, self.scene
+        controls = self._controls(self._reference[moved], target)
         for row, i in enumerate(moved):
             if len(self._late[i]):
                 arrived = np.concatenate([self._late[i], controls[row]])
                 controls[row], self._late[i] = arrived[:n], arrived[n:]
         # One step more than needed: it begins by sensing the state after the last one, and is then forgotten.
         controls = np.concatenate([controls, controls[:, -1:]], axis=1)
-        states = np.empty((len(moved), n + 1, self._physics.shape[1]))
+        states = np.empty((len(moved), n + 1, self.physics.shape[1]))
         sensed = np.empty((len(moved), n + 1, self._sensed.shape[1]))
         models = [self.worlds[i].model for i in moved]
-        self._rollout.rollout(models, self._scratch, self._physics[moved], controls, state=states, sensordata=sensed)
+        self.pool.rollout(models, self.scratch, self.physics[moved], controls, state=states, sensordata=sensed)
         model, limits = scene.model, self.task.robot.limits
         qpos, qvel = states[:, :n, 1 : 1 + model.nq], states[:, :n, 1 + model.nq : 1 + model.nq + model.nv]
         if not (np.isfinite(qpos[:, -1]).all() and np.isfinite(qvel[:, -1]).all()):
@@ -181,14 +190,14 @@ class TabletopBatch(VectorEnv):
         self._counts["velocity"][moved] += (np.abs(vel) > limits.velocity_rad_s).any(-1).sum(-1)
         touching = sensed[:, :n, [at for _, at in scene.touch]] > 0
         self._counts["link_contacts"][moved] += touching.sum((1, 2))
-        self._physics[moved], self._sensed[moved] = states[:, n - 1], sensed[:, n]
+        self.physics[moved], self._sensed[moved] = states[:, n - 1], sensed[:, n]
         self._reference[moved] = target
         self._step[moved] += 1
 
     def _finish_sample(self, worlds: np.ndarray) -> dict[str, np.ndarray]:
         """Signals (N,) of the present state, and the stages they reach."""
         model = self.scene.model
-        qpos, qvel = np.split(self._physics[:, 1 : 1 + model.nq + model.nv], [model.nq], axis=1)
+        qpos, qvel = np.split(self.physics[:, 1 : 1 + model.nq + model.nv], [model.nq], axis=1)
         self._seen = self.scene.state(qpos, qvel, self._sensed)
         measured = self.task.measure(self._seen, self._instance)
         signals = {k: np.broadcast_to(np.asarray(v, float), (self.num_envs,)) for k, v in measured.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import partial, singledispatch
 from importlib.machinery import PathFinder
@@ -63,8 +64,14 @@ def make_vector(
         if module.__name__ != "__main__" and PathFinder.find_spec(module.__name__.partition(".")[0]) is None:
             # A task file of one's own: a fresh interpreter could not import it, so its code travels along.
             cloudpickle.register_pickle_by_value(module)
-    makers = [partial(make, task, **options)] * n
     if not processes:
-        return gymnasium.vector.SyncVectorEnv(makers)
+        return gymnasium.vector.SyncVectorEnv([partial(make, task, **options)] * n)
     # Fresh interpreters: a fork of a process with threads or a GL context may hang.
+    makers = [partial(_make_beside_others, task, **options)] * n
     return gymnasium.vector.AsyncVectorEnv(makers, shared_memory=True, context="spawn")
+
+
+def _make_beside_others(task: Task | str | Path, **options: Any) -> Any:
+    # Mesa's software renderer starts a thread for every core in each process; they only get into each other's way.
+    os.environ.setdefault("LP_NUM_THREADS", "0")
+    return make(task, **options)

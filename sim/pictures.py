@@ -39,7 +39,7 @@ class Pictures:
             for kind in self.images:
                 if kind not in IMAGES:
                     raise UnknownNameError("kind of picture", kind, IMAGES)
-            self._renderer = Renderer(model, self.size)
+            self._renderer = Renderer(model, self.size, coarse="depth" not in self.images)
             for camera in self.cameras:
                 self._renderer.camera(camera)
 

@@ -133,9 +133,13 @@ class Task(ABC):
         near = 0.0 if distance is None else 1.0 - np.tanh(np.maximum(distance.value(signals), 0.0) / scale)
         return (stage + near) / len(self.stages)
 
+    def verdict(self, condition: str, trace: Arrays) -> np.ndarray:
+        """Whether a formula over the signals holds, at every sample of a trace (signals (T,)): (T,) bool."""
+        return self._parse(condition).verdict(trace, self.ctrl_dt_s)
+
     def stages_reached(self, trace: Arrays) -> int:
         """How many stages an executed trace (signals (T,), truth) reached, one after the other."""
-        verdicts = [self._parse(s.condition).verdict(trace, self.ctrl_dt_s) for s in self.stages]
+        verdicts = [self.verdict(s.condition, trace) for s in self.stages]
         done = at = 0
         for verdict in verdicts:
             later = np.flatnonzero(verdict[at:])

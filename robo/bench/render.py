@@ -45,7 +45,7 @@ def render_bench(seconds: float = 30.0, sizes: tuple[int, ...] = (64, 96)) -> Re
     from sim.render import backend
 
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawn, initializer=_choose, initargs=(backend(),)) as pool:
+    with ProcessPoolExecutor(1, spawn, initializer=choose_renderer, initargs=(backend(),)) as pool:
         rows = [pool.submit(_measure, size, seconds / len(sizes)).result() for size in sizes]
     return Report(
         title=f"Rendering: {TASK}, 3 views",
@@ -60,7 +60,8 @@ def render_bench(seconds: float = 30.0, sizes: tuple[int, ...] = (64, 96)) -> Re
     )
 
 
-def _choose(renderer: str) -> None:
+def choose_renderer(renderer: str) -> None:
+    """Have MuJoCo take an OpenGL library when it is imported; for processes that have not done so."""
     os.environ["MUJOCO_GL"] = renderer
 
 
@@ -150,11 +151,12 @@ class _Bare:
     def __init__(self, env: TaskEnv, size: int) -> None:
         import mujoco
 
+        from sim.render import make_plain
         from sim.scene import Scene
 
         self._mj, self.views = mujoco, env.pictures.cameras
         self.model = Scene(env.task).model
-        self.model.vis.quality.shadowsize = self.model.vis.quality.offsamples = 0
+        make_plain(self.model)
         self.data = mujoco.MjData(self.model)
         self._renderer = mujoco.Renderer(self.model, size, size)
         self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = False

@@ -30,6 +30,10 @@ class View(ABC):
     def picture(self, time_s: float, caption: str | None = None) -> np.ndarray:
         """The scene at a time, (H, W, 3) uint8; a caption instead of task, seed and time."""
 
+    def scene(self, time_s: float) -> np.ndarray:
+        """The scene at a time with nothing drawn in, seen by the task's first camera, (H, W, 3) uint8."""
+        return self.picture(time_s, "")
+
     @abstractmethod
     def close(self) -> None:
         """Free what it holds."""
@@ -67,6 +71,11 @@ class SceneView(View):
     def picture(self, time_s: float, caption: str | None = None) -> np.ndarray:
         """See `View`."""
         return _view(self.playback, self.renderer, time_s, caption)
+
+    def scene(self, time_s: float) -> np.ndarray:
+        """See `View`."""
+        self.playback.pose(time_s)
+        return self.renderer.rgb(self.playback.data, self.playback.task.cameras[0].name)
 
     def close(self) -> None:
         """See `View`."""

@@ -1,0 +1,259 @@
+"""Speed of the tabletop environment: with pictures and without, beside the bare loop and other projects."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from robo.bench import Report
+from robo.bench.peers import environment, run_together
+from robo.bench.render import choose_renderer
+from robo.core.errors import ConfigError, MissingDependencyError, RenderError, UnknownNameError
+
+if TYPE_CHECKING:
+    from sim.tabletop import TabletopEnv
+
+TASK, VIEWS, SIZE = "pick_and_place", ("front", "left", "right", "overhead"), 64
+CONTROL_HZ = 20
+_ROBOSUITE = """
+import json, sys, time, numpy as np
+import robosuite, robosuite.macros as macros
+from robosuite.utils import binding_utils
+seconds, shadows = float(sys.argv[1]), sys.argv[2] == "shadows"
+views = ["frontview", "agentview", "birdview", "sideview"]
+env = robosuite.make("Lift", robots="Panda", has_renderer=False, has_offscreen_renderer=True, use_camera_obs=True,
+    camera_names=views, camera_heights=64, camera_widths=64, control_freq=20, horizon=10**9)
+if not shadows:
+    model = env.sim.model._model
+    model.vis.quality.shadowsize = model.vis.quality.offsamples = 0
+    env.hard_reset = False
+    env.sim._render_context_offscreen = None
+obs = env.reset()
+low, high = env.action_spec
+rng, steps, began = np.random.default_rng(0), 0, time.perf_counter()
+for _ in range(2):
+    obs, *_ = env.step(rng.uniform(low, high))
+first = [obs[f"{v}_image"].copy() for v in views]
+began = time.perf_counter()
+while time.perf_counter() - began < seconds or steps < 3:
+    obs, *_ = env.step(rng.uniform(low, high)); steps += 1
+taken = time.perf_counter() - began
+pictures = [obs[f"{v}_image"] for v in views]
+assert all(p.shape == (64, 64, 3) and np.ptp(p) > 0 for p in pictures)
+assert not any(np.array_equal(p, q) for p, q in zip(pictures, first)), "pictures do not follow the robot"
+print(json.dumps({"steps": steps, "seconds": taken, "version": robosuite.__version__}))
+"""
+_FETCH = """
+import json, sys, time, numpy as np
+import gymnasium, gymnasium_robotics
+gymnasium.register_envs(gymnasium_robotics)
+seconds = float(sys.argv[1])
+env = gymnasium.make("FetchPickAndPlace-v4", render_mode="rgb_array", width=64, height=64).unwrapped
+env.reset(seed=0)
+rng, steps = np.random.default_rng(0), 0
+def turn():
+    env.step(env.action_space.sample())
+    return [env.render() for _ in range(4)]
+first = turn()
+began = time.perf_counter()
+while time.perf_counter() - began < seconds or steps < 3:
+    pictures = turn(); steps += 1
+taken = time.perf_counter() - began
+assert all(p.shape == (64, 64, 3) and np.ptp(p) > 0 for p in pictures)
+assert not any(np.array_equal(p, q) for p, q in zip(pictures, first)), "pictures do not follow the robot"
+print(json.dumps({"steps": steps, "seconds": taken, "version": gymnasium_robotics.__version__}))
+"""
+PEERS = {
+    "robosuite Lift": ("robosuite", ("robosuite==1.5.2", "mujoco==3.3.0"), _ROBOSUITE, ("shadows",)),
+    "robosuite Lift, shadows off": ("robosuite", ("robosuite==1.5.2", "mujoco==3.3.0"), _ROBOSUITE, ("plain",)),
+    "gymnasium-robotics FetchPickAndPlace-v4": ("fetch", ("gymnasium-robotics==1.4.2", "mujoco==3.3.0"), _FETCH, ()),
+}
+"""Row → environment, packages, script, its arguments after the seconds."""
+
+
+def speed_bench(
+    seconds: float = 10.0, worlds: int = 64, processes: int = 2, peers: Sequence[str] = tuple(PEERS), seed: int = 0
+) -> Report:
+    """Control steps a second, at 20 Hz, of `pick_and_place` under random actions, with four 64 x 64 views and without.
+
+    Bare, with pictures: in as many processes ``mj_step`` as often and ``mujoco.Renderer`` for the same views without
+    shadows; its pictures are compared with ours, pixel by pixel, before. Bare, without: ``mujoco.rollout`` on as many
+    threads. The peers render the same number of views of the same size at their own 20 and 25 Hz, in as many processes.
+
+    Args:
+        seconds: For each row.
+        worlds: That step together without pictures.
+        processes: With pictures; threads without.
+        peers: Which; none: leave them out. They are installed into the user's cache when they are first needed.
+        seed: Of actions and episodes.
+
+    Raises:
+        RoboError: Pictures differ, or a name is unknown.
+    """
+    from sim.render import backend
+
+    for name in peers:
+        if name and name not in PEERS:
+            raise UnknownNameError("peer", name, PEERS)
+    if seconds <= 0 or min(worlds, processes) < 1:
+        raise ConfigError("seconds, worlds and processes must be positive")
+    ours, bare = _vector(seconds, processes, seed), _bare(seconds, processes, seed)
+    batch, threads = _batch(seconds, worlds, processes, seed)
+    rows: list[dict[str, Any]] = [
+        {"what": "ours, four views", "control steps/s": ours, "share of bare [%]": 100 * ours / bare},
+        {"what": "bare loop, four views", "control steps/s": bare},
+        {"what": "ours, state only", "control steps/s": batch, "share of bare [%]": 100 * batch / threads},
+        {"what": "mujoco.rollout, state only", "control steps/s": threads},
+    ]
+    notes = [
+        f"{processes} processes or threads, {worlds} worlds without pictures; random actions of control=joint_delta",
+        "pixels of environment and bare loop were equal; figures to reach: 175 steps/s and 70 %, state only 90 %",
+    ]
+    for name in filter(None, peers):
+        folder, packages, script, more = PEERS[name]
+        try:
+            python = environment(folder, packages)
+            found = run_together(python, script, [str(seconds), *more], processes, 60 + 20 * seconds, backend())
+        except MissingDependencyError as error:
+            notes.append(f"left out: {name}: {error}")
+            continue
+        theirs = sum(one["steps"] / one["seconds"] for one in found)
+        rows.append(
+            {
+                "what": f"{name} ({found[0]['version']}), four views",
+                "control steps/s": theirs,
+                "ours is faster": f"{ours / theirs:.3g} times",
+            }
+        )
+    return Report(title="Speed of the tabletop environment", rows=rows, seeds=[seed], notes=notes)
+
+
+def _alone(renderer: str) -> None:
+    """A process that renders beside others, like those of `sim.open.make_vector`."""
+    choose_renderer(renderer)
+    os.environ.setdefault("LP_NUM_THREADS", "0")
+
+
+def check_pictures(seed: int) -> None:
+    """Pictures of the environment and of the bare renderer must be equal, and of something.
+
+    Raises:
+        RenderError: They are not.
+    """
+    from sim.tabletop import TabletopEnv
+
+    env = TabletopEnv(TASK, cameras=VIEWS, size=SIZE)
+    obs, _ = env.reset(seed=seed)
+    env.close()
+    with _Bare(env) as bare:
+        for view, picture in zip(VIEWS, bare.pictures(), strict=True):
+            if np.ptp(picture) == 0 or not np.array_equal(picture, obs[f"rgb_{view}"]):
+                raise RenderError(f"view {view}: environment and bare loop take different pictures, or empty ones")
+
+
+class _Bare:
+    """The plainest loop over the model of an environment."""
+
+    def __init__(self, env: TabletopEnv) -> None:
+        import mujoco
+
+        from sim.render import make_plain
+
+        self._mj = mujoco
+        self.model, self.data, self.substeps = env.model, env.data, env.substeps
+        make_plain(self.model)
+        self._renderer = mujoco.Renderer(self.model, SIZE, SIZE)
+        self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = False
+
+    def __enter__(self) -> _Bare:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._renderer.close()
+
+    def step(self, control: np.ndarray) -> None:
+        self.data.ctrl[:] = control
+        self._mj.mj_step(self.model, self.data, nstep=self.substeps)
+
+    def pictures(self) -> list[np.ndarray]:
+        found = []
+        for view in VIEWS:
+            self._renderer.update_scene(self.data, view)
+            found.append(self._renderer.render())
+        return found
+
+
+def _vector(seconds: float, processes: int, seed: int) -> float:
+    """Control steps a second of environments in processes, pictures and all."""
+    from sim.open import make_vector
+
+    vector = make_vector(TASK, processes, control="joint_delta", cameras=VIEWS, size=SIZE)
+    vector.reset(seed=seed)
+    rng, steps = np.random.default_rng(seed), 0
+    vector.step(rng.uniform(-1, 1, vector.action_space.shape))
+    began = time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        vector.step(rng.uniform(-1, 1, vector.action_space.shape))
+        steps += processes
+    taken = time.perf_counter() - began
+    vector.close()
+    return steps / taken
+
+
+def _bare(seconds: float, processes: int, seed: int) -> float:
+    # Processes of their own: mujoco.Renderer takes its OpenGL library from MUJOCO_GL when mujoco is imported.
+    from sim.render import backend
+
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, spawn, initializer=_alone, initargs=(backend(),)) as pool:
+        list(pool.map(check_pictures, [seed] * processes))
+        return sum(pool.map(_bare_loop, [seconds] * processes, [seed + i for i in range(processes)]))
+
+
+def _bare_loop(seconds: float, seed: int) -> float:
+    from sim.tabletop import TabletopEnv
+
+    env = TabletopEnv(TASK, control="joint_delta")
+    _, info = env.reset(seed=seed)
+    rng, steps, dof = np.random.default_rng(seed), 0, env.task.robot.dof
+    reference = info["reference"]
+    with _Bare(env) as bare:
+        bare.pictures()
+        began = time.perf_counter()
+        while time.perf_counter() - began < seconds:
+            action = rng.uniform(-1, 1, dof + 1)
+            pos, width = env.command.reference(action, reference[:dof], reference[-1])
+            reference = np.concatenate([pos, np.zeros(dof), [width]])
+            bare.step(env.scene.controls(pos, np.zeros(dof), width))
+            bare.pictures()
+            steps += 1
+        return steps / (time.perf_counter() - began)
+
+
+def _batch(seconds: float, worlds: int, threads: int, seed: int) -> tuple[float, float]:
+    """Control steps a second of a batch, and of ``mujoco.rollout`` on its models from its states; in turns."""
+    from sim.batch import TabletopBatch
+
+    batch = TabletopBatch(TASK, worlds, control="joint_delta", threads=threads)
+    batch.reset(seed=seed)
+    rng, ours, bare, steps = np.random.default_rng(seed), 0.0, 0.0, 0
+    while ours + bare < seconds or steps < 3:
+        action = rng.uniform(-1, 1, batch.action_space.shape)
+        states, controls = batch.physics.copy(), batch.controls(action)
+        began = time.perf_counter()
+        batch.step(action)
+        ours += time.perf_counter() - began
+        began = time.perf_counter()
+        batch.pool.rollout([w.model for w in batch.worlds], batch.scratch, states, controls)
+        bare += time.perf_counter() - began
+        steps += 1
+        if steps % batch.task.steps == batch.task.steps - 1:
+            batch.reset(seed=seed + steps)
+    batch.close()
+    return worlds * steps / ours, worlds * steps / bare
