@@ -11,11 +11,13 @@ from typing import Any
 
 import cloudpickle
 import gymnasium
+from gymnasium.vector.utils import CloudpickleWrapper
 
 from robo.core.errors import ConfigError, TaskError
 from sim.env import TaskEnv
 from sim.system import SystemEnv
 from sim.tabletop import TabletopEnv
+from sim.vector import SharedVector
 from tasks.arm import ArmTask
 from tasks.registry import load_task
 from tasks.system import SystemTask
@@ -44,34 +46,28 @@ def make(task: Task | str | Path, **options: Any) -> Any:
 
 
 def make_vector(
-    task: Task | str | Path, n: int, *, processes: bool = True, **options: Any
+    task: Task | str | Path, n: int, *, processes: int | None = None, **options: Any
 ) -> gymnasium.vector.VectorEnv:
     """Many environments of a task that step together. Without pictures `sim.batch.TabletopBatch` is faster.
 
     Args:
         task: As for `make`.
         n: How many; environment i of ``reset(seed=s)`` gets seed s + i.
-        processes: One process each (observations in shared memory), or all in this one.
+        processes: Over how many processes, see `sim.vector.SharedVector`; None: one for every core; 0: all in this one.
         options: As of `open_env`.
 
     Raises:
-        ConfigError: `n` is below 1.
+        ConfigError: `n` is below 1, or `processes` below 0.
     """
-    if n < 1:
-        raise ConfigError(f"a vector needs at least 1 environment, not {n}")
+    processes = (os.cpu_count() or 1) if processes is None else processes
+    if n < 1 or processes < 0:
+        raise ConfigError(f"a vector needs at least 1 environment and 0 processes, not {n} and {processes}")
     if isinstance(task, Task):
         module = sys.modules[type(task).__module__]
         if module.__name__ != "__main__" and PathFinder.find_spec(module.__name__.partition(".")[0]) is None:
             # A task file of one's own: a fresh interpreter could not import it, so its code travels along.
             cloudpickle.register_pickle_by_value(module)
+    one = partial(make, task, **options)
     if not processes:
-        return gymnasium.vector.SyncVectorEnv([partial(make, task, **options)] * n)
-    # Fresh interpreters: a fork of a process with threads or a GL context may hang.
-    makers = [partial(_make_beside_others, task, **options)] * n
-    return gymnasium.vector.AsyncVectorEnv(makers, shared_memory=True, context="spawn")
-
-
-def _make_beside_others(task: Task | str | Path, **options: Any) -> Any:
-    # Mesa's software renderer starts a thread for every core in each process; they only get into each other's way.
-    os.environ.setdefault("LP_NUM_THREADS", "0")
-    return make(task, **options)
+        return gymnasium.vector.SyncVectorEnv([one] * n)
+    return SharedVector(CloudpickleWrapper(one), n, processes)

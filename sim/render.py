@@ -94,7 +94,7 @@ def backend() -> str:
 
 _PLAIN = {"shadowsize": 0, "offsamples": 0}
 """Quality of pictures that are observations: no shadows, no smoothing."""
-_COARSE = {"numslices": 12, "numstacks": 6, "numquads": 2}
+_COARSE = {"numslices": 10, "numstacks": 5, "numquads": 2}
 """Round shapes of few triangles; a capsule as thick as an arm is off by up to 2 mm."""
 
 

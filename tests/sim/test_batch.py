@@ -6,7 +6,6 @@ import hashlib
 import subprocess
 import sys
 
-import gymnasium
 import numpy as np
 import pytest
 
@@ -15,6 +14,7 @@ from sim.batch import TabletopBatch
 from sim.open import make_vector
 from sim.randomise import Randomisation
 from sim.tabletop import TabletopEnv
+from sim.vector import SharedVector
 from tasks.registry import load_task
 
 WORLDS = 3
@@ -99,16 +99,45 @@ def test_a_thousand_steps_are_equal_to_the_bit_in_fresh_processes() -> None:
 
 
 def test_environments_in_processes_are_the_same_too() -> None:
-    batch = TabletopBatch("pick_and_place", 2, control="joint_delta")
-    vector = make_vector("pick_and_place", 2, control="joint_delta")
-    assert isinstance(vector, gymnasium.vector.AsyncVectorEnv)
-    ours, theirs = batch.reset(seed=3)[0], vector.reset(seed=3)[0]
-    for action in actions(batch.action_space.shape, 20):
+    batch = TabletopBatch("pick_and_place", WORLDS, control="joint_delta")
+    vector = make_vector("pick_and_place", WORLDS, control="joint_delta", processes=2, cameras=("front",), size=16)
+    assert isinstance(vector, SharedVector)
+    (ours, told), (theirs, heard) = batch.reset(seed=3), vector.reset(seed=3)
+    rewards = equal = np.zeros(WORLDS)
+    for action in actions(batch.action_space.shape, batch.task.steps + 5):
         for name, value in ours.items():
             assert np.array_equal(value, theirs[name]), name
-        ours, theirs = batch.step(action)[0], vector.step(action)[0]
+        assert np.array_equal(rewards, equal) and np.array_equal(told["stage"], heard["stage"])
+        for name, value in told["signals"].items():
+            assert np.array_equal(value, heard["signals"][name]), name
+        ours, rewards, _, ended, told = batch.step(action)
+        theirs, equal, _, over, heard = vector.step(action)
+        assert np.array_equal(ended, over)
+    assert theirs["rgb_front"].shape == (WORLDS, 16, 16, 3) and np.ptp(theirs["rgb_front"]) > 0
+    alone = TabletopEnv("pick_and_place", control="joint_delta", cameras=("front",), size=16)
+    picture = alone.reset(seed=4)[0]["rgb_front"]
+    assert np.array_equal(vector.reset(seed=3)[0]["rgb_front"][1], picture)
     vector.close()
     batch.close()
+    alone.close()
+
+
+def test_processes_that_fail_or_die_are_told_in_one_line() -> None:
+    vector = make_vector("pick_and_place", 2, control="joint_delta", processes=2)
+    with pytest.raises(RoboError, match="reset"):
+        vector.step(np.zeros((2, 8)))
+    vector.reset(seed=0)
+    with pytest.raises(RoboError, match="NaN"):
+        vector.step(np.full((2, 8), np.nan))
+    vector.step(np.zeros((2, 8)))
+    with pytest.raises(RoboError, match=r"shape \(3, 8\)"):
+        vector.step(np.zeros((3, 8)))
+    assert isinstance(vector, SharedVector)
+    vector._processes[1].kill()
+    with pytest.raises(RoboError, match="a process of the environments died"):
+        for _ in range(3):
+            vector.step(np.zeros((2, 8)))
+    vector.close()
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -1,0 +1,236 @@
+"""Many environments over a few processes, with pictures: what they see lies in shared memory."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from robo.core.errors import RoboError
+
+_STOP_S = 5.0
+"""A process that does not end by itself within this time is ended."""
+
+
+class SharedVector(VectorEnv):
+    """N environments of one task, spread over processes, each of which steps its share one after the other.
+
+    Environment i of ``reset(seed=s)`` gets seed s + i. Observations are copies. Infos hold ``signals`` (name → (N,)),
+    ``stage`` and ``success`` (N,). An environment whose episode has ended begins the next one at the next step, whose
+    action for it is ignored (Gymnasium's ``NEXT_STEP``).
+
+    Args:
+        make: Makes an environment; goes to other processes, so it must pickle.
+        count: How many environments.
+        processes: Over how many processes; at most `count`.
+
+    Raises:
+        RoboError: An environment cannot be made.
+    """
+
+    def __init__(self, make: Callable[[], gymnasium.Env], count: int, processes: int) -> None:
+        one = make()
+        self.task = one.unwrapped.task  # type: ignore[attr-defined]
+        self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+        self.num_envs = count
+        self.single_observation_space, self.single_action_space = one.observation_space, one.action_space
+        self.observation_space = batch_space(one.observation_space, count)
+        self.action_space = batch_space(one.action_space, count)
+        one.close()
+        context = multiprocessing.get_context("spawn")
+        fields = _fields(self.single_observation_space, self.single_action_space, tuple(self.task.signals))
+        # Raw shared memory: every process writes rows of its own, and the pipes say when.
+        memory = {
+            name: context.RawArray(ctypes.c_byte, count * int(np.prod(shape)) * np.dtype(kind).itemsize)
+            for name, (shape, kind) in fields.items()
+        }
+        self._rows = _views(memory, fields, count)
+        self._pipes: list[Connection] = []
+        self._processes = []
+        shares = np.array_split(np.arange(count), min(processes, count))
+        for share in shares:
+            ours, theirs = context.Pipe()
+            arguments = (theirs, make, memory, fields, count, share.tolist())
+            process = context.Process(target=_work, args=arguments, daemon=True)
+            process.start()
+            theirs.close()
+            self._pipes.append(ours)
+            self._processes.append(process)
+        self._shares = [share.tolist() for share in shares]
+        self._wait()
+
+    # ---- Gymnasium -----------------------------------------------------------
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Start an episode in every environment.
+
+        Args:
+            seed: Environment i gets seed + i, or the i-th of a list.
+            options: Of every environment's reset.
+
+        Raises:
+            RoboError: An environment refuses.
+        """
+        seeds = (
+            list(seed)
+            if isinstance(seed, Sequence)
+            else [None if seed is None else seed + i for i in range(self.num_envs)]
+        )
+        for pipe, share in zip(self._pipes, self._shares, strict=True):
+            self._tell(pipe, ("reset", [seeds[i] for i in share], options))
+        self._wait()
+        return self._observe(), self._info()
+
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """One control step of every environment.
+
+        Raises:
+            RoboError: The actions have another shape, or an environment refuses.
+        """
+        held = self._rows["action"]
+        if np.shape(actions) != held.shape:
+            raise RoboError(f"actions have shape {np.shape(actions)}, expected {held.shape}")
+        held[:] = actions
+        for pipe in self._pipes:
+            self._tell(pipe, ("step",))
+        self._wait()
+        rewards, terminated, truncated = (self._rows[k].copy() for k in ("reward", "terminated", "truncated"))
+        return self._observe(), rewards, terminated, truncated, self._info()
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """End the processes."""
+        for pipe in self._pipes:
+            pipe.close()  # they end when nobody speaks to them
+        for process in self._processes:
+            process.join(_STOP_S)
+            if process.is_alive():
+                process.kill()
+
+    # ---- within ------------------------------------------------------------------
+
+    def _tell(self, pipe: Connection, message: tuple) -> None:
+        try:
+            pipe.send(message)
+        except OSError as error:
+            raise RoboError("a process of the environments died (out of memory?); make them again") from error
+
+    def _wait(self) -> None:
+        """Wait for all processes; an error of any is raised when all are done."""
+        failures = []
+        for pipe in self._pipes:
+            try:
+                failure = pipe.recv()
+            except (EOFError, OSError) as error:
+                raise RoboError("a process of the environments died (out of memory?); make them again") from error
+            if failure is not None:
+                failures.append(failure)
+        if failures:
+            raise RoboError(failures[0])
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        return {name: self._rows[f"obs/{name}"].copy() for name in self.single_observation_space.spaces}  # type: ignore[attr-defined]
+
+    def _info(self) -> dict[str, Any]:
+        signals = self._rows["signals"].copy()
+        return {
+            "signals": {name: signals[:, i] for i, name in enumerate(self.task.signals)},
+            "stage": self._rows["stage"].copy(),
+            "success": self._rows["success"].copy(),
+        }
+
+
+Fields = Mapping[str, tuple[tuple[int, ...], str]]
+"""Name → shape of a row, kind of its numbers."""
+
+
+def _fields(observation: spaces.Space, action: spaces.Space, signals: tuple[str, ...]) -> Fields:
+    seen = {f"obs/{k}": (tuple(s.shape), s.dtype.str) for k, s in observation.spaces.items()}  # type: ignore[attr-defined]
+    flags = {name: ((), "?") for name in ("terminated", "truncated", "success")}
+    return {
+        **seen,
+        **flags,
+        "action": (tuple(action.shape or ()), "<f8"),
+        "reward": ((), "<f8"),
+        "stage": ((), "<i8"),
+        "signals": ((len(signals),), "<f8"),
+    }
+
+
+def _views(memory: Mapping[str, Any], fields: Fields, count: int) -> dict[str, np.ndarray]:
+    return {
+        name: np.frombuffer(memory[name], np.dtype(kind)).reshape(count, *shape)
+        for name, (shape, kind) in fields.items()
+    }
+
+
+def _work(
+    pipe: Connection,
+    make: Callable[[], gymnasium.Env],
+    memory: Mapping[str, Any],
+    fields: Fields,
+    count: int,
+    share: list[int],
+) -> None:
+    """A process of its own: makes its environments, then does what it is told until nobody speaks to it any more."""
+    # Mesa's software renderer starts a thread for every core in each process; they only get into each other's way.
+    os.environ.setdefault("LP_NUM_THREADS", "0")
+    rows = _views(memory, fields, count)
+    envs: list[gymnasium.Env] = []
+    ended = [False] * len(share)
+
+    def put(i: int, obs: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> None:
+        for name, value in obs.items():
+            rows[f"obs/{name}"][i] = value
+        rows["signals"][i] = list(info["signals"].values())
+        rows["stage"][i], rows["success"][i] = info.get("stage", 0), info.get("success", False)
+
+    def begin(k: int, seed: int | None, options: dict[str, Any] | None) -> None:
+        put(share[k], *envs[k].reset(seed=seed, options=options))
+        rows["reward"][share[k]], rows["terminated"][share[k]], rows["truncated"][share[k]] = 0.0, False, False
+        ended[k] = False
+
+    def do(what: str, *more: Any) -> None:
+        if what == "reset":
+            seeds, options = more
+            for k, seed in enumerate(seeds):
+                begin(k, seed, options)
+            return
+        for k, i in enumerate(share):
+            if ended[k]:
+                begin(k, None, None)
+                continue
+            obs, reward, terminated, truncated, info = envs[k].step(rows["action"][i])
+            put(i, obs, info)
+            rows["reward"][i], rows["terminated"][i], rows["truncated"][i] = reward, terminated, truncated
+            ended[k] = bool(terminated or truncated)
+
+    def answer(work: Callable[[], None]) -> None:
+        try:
+            work()
+        except RoboError as error:
+            pipe.send(str(error))  # not every error of the tree survives the way between processes; its text does
+        else:
+            pipe.send(None)
+
+    answer(lambda: envs.extend(make() for _ in share))
+    while True:
+        try:
+            message = pipe.recv()
+        except (EOFError, KeyboardInterrupt):  # closed, or Ctrl-C in the terminal, which the other process handles
+            break
+        answer(lambda message=message: do(*message))
+    for env in envs:
+        env.close()
