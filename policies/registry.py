@@ -7,6 +7,7 @@ from policies.learner import PolicyKind
 from policies.npc import npc_kind
 from policies.planners import cem_kind, grad_kind, milp_kind, mpc_kind, mppi_kind
 from policies.sac import sac_kind
+from policies.simple import random_kind, zero_kind
 from policies.spec import spec_kind
 from policies.stl import stl_kind
 from robo.core.registry import Registry
@@ -22,3 +23,5 @@ POLICIES.register("milp", milp_kind)
 POLICIES.register("sac", sac_kind)
 POLICIES.register("spec", spec_kind)
 POLICIES.register("expert", expert_kind)
+POLICIES.register("random", random_kind)
+POLICIES.register("zero", zero_kind)
