@@ -23,7 +23,12 @@ from tasks.benchmarks.ship_track import ShipTrack
 from tasks.reach_avoid import ReachAvoid
 from tasks.specs.panda import PandaFlange
 from tasks.specs.point import Point
+from tasks.tabletop.open_drawer import OpenDrawer
+from tasks.tabletop.peg_insertion import PegInsertion
 from tasks.tabletop.pick_and_place import PickAndPlace
+from tasks.tabletop.push import Push
+from tasks.tabletop.reach import Reach
+from tasks.tabletop.stack_cubes import StackCubes
 from tasks.task import Task
 
 TASKS: Registry[Task] = Registry("task")
@@ -128,7 +133,7 @@ def _task_of(module: ModuleType, path: Path) -> Task:
 
 
 TASKS.register("reach_avoid", ReachAvoid)
-for _tabletop in (PickAndPlace,):
+for _tabletop in (Reach, Push, PickAndPlace, StackCubes, OpenDrawer, PegInsertion):
     TASKS.register(_tabletop.name, _tabletop)
 for _system in (Car, Maze, ShipSafe, ShipTrack, Rover, Panda, Point, PandaFlange):
     TASKS.register(_system.name, _system)

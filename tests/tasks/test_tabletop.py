@@ -14,6 +14,7 @@ from policies.expert import ExpertConfig, load
 from robo.core.errors import ConfigError, NonFiniteError, RoboError, TaskError, UnknownNameError
 from robo.data.rollout import TabletopRollout
 from robo.evaluate.worlds import open_world
+from sim.batch import TabletopBatch
 from sim.open import open_env
 from sim.randomise import Randomisation
 from sim.tabletop import TabletopEnv
@@ -155,6 +156,24 @@ def test_signals_of_a_batch_are_those_of_each(env: TabletopEnv) -> None:
         np.testing.assert_allclose(
             np.broadcast_to(np.asarray(theirs[name]), len(states)), alone, atol=1e-9, err_msg=name
         )
+
+
+def test_many_worlds_at_once_are_its_environments(env: TabletopEnv) -> None:
+    batch = TabletopBatch(env.task, 2, control="ee_delta")
+    seen, told = batch.reset(seed=20)
+    rng = np.random.default_rng(0)
+    alone = [TabletopEnv(env.task, control="ee_delta") for _ in range(2)]
+    mine = [one.reset(seed=20 + i) for i, one in enumerate(alone)]
+    for _ in range(6):
+        for i, (obs, info) in enumerate(mine):
+            for name, value in obs.items():
+                assert np.array_equal(value, seen[name][i]), name
+            for name, value in info["signals"].items():
+                assert value == told["signals"][name][i], name
+        action = rng.uniform(batch.action_space.low, batch.action_space.high)
+        seen, _, _, _, told = batch.step(action)
+        mine = [(obs, info) for obs, _, _, _, info in (one.step(action[i]) for i, one in enumerate(alone))]
+    batch.close()
 
 
 # ---- the environment, on one task ----------------------------------------------

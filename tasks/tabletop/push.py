@@ -1,0 +1,112 @@
+"""Push a puck across the table onto a target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from robo.core.errors import TaskError
+from tasks.tabletop import parts
+from tasks.tabletop.base import COMMON, Look, TabletopTask, Waypoint, truth
+from tasks.tabletop.turns import down
+from tasks.task import Array, Arrays, Stage
+
+if TYPE_CHECKING:
+    import mujoco
+
+RADIUS_M, HALF_HEIGHT_M = 0.03, 0.015
+"""Of the puck."""
+TARGET_M = 0.03
+"""So far from the middle of the target the middle of the puck may rest."""
+WAY_M = (0.08, 0.18)
+"""How far the puck is from the target at the start."""
+ABOVE_M = 0.08
+TOOL_M = 0.018
+"""Height of the tool while it pushes."""
+BEHIND_M = RADIUS_M + 0.035
+"""Where the tool comes down, behind the puck; the jaws are about as thick as the difference."""
+TOUCH_M = RADIUS_M + 0.011
+"""Distance of the tool from the middle of the puck while it pushes: half the breadth of the closed jaws more."""
+TRIES = 4
+
+
+class Push(TabletopTask):
+    """A puck slides onto the target, pushed by closed jaws and never lifted."""
+
+    name = "push"
+    instruction = "push the blue puck onto the green target"
+    phrases = (
+        "slide the blue puck to the green circle",
+        "push the blue disc until it lies on the green spot",
+        "move the puck to the green target without lifting it",
+        "shove the blue puck onto the green disc",
+    )
+    horizon_s = 12.0
+    things, fixtures = ("puck",), ("target",)
+    signals = {
+        **COMMON,
+        "reach_m": truth("m", "distance of the tool from the puck"),
+        "away_m": truth("m", "distance of the puck from the middle of the target"),
+        "lift_m": truth("m", "height of the puck above the table"),
+        "moved_m": truth("m", "how much nearer to the target than at the start the puck is"),
+    }
+    mission = f"F[0,11](G[0,0.5](away_m < {TARGET_M})) and G[0,12](lift_m < 0.01)"
+    goal = f"away_m < {TARGET_M} and lift_m < 0.01"
+    stages = (
+        Stage(name="push", condition="moved_m > 0.02", distance="max(reach_m - 0.05, 0) + max(0.02 - moved_m, 0)"),
+        Stage(name="arrive", condition=goal, distance="away_m"),
+    )
+
+    def build(self, scene: mujoco.MjSpec) -> None:
+        """See `SceneTask.build`."""
+        puck = parts.thing(scene, "puck")
+        parts.cylinder(puck, RADIUS_M, HALF_HEIGHT_M, rgba=parts.BLUE, mass=0.08, name="puck")
+        target = parts.fixture(scene, "target")
+        parts.cylinder(target, TARGET_M + RADIUS_M, 0.0005, (0, 0, 0.0005), parts.GREEN, solid=False)
+
+    def arrange(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """See `TabletopTask.arrange`."""
+        for _ in range(1000):
+            puck, target = self.spots(rng, 2, apart_m=WAY_M[0])
+            if np.linalg.norm(puck - target) <= WAY_M[1]:
+                return {
+                    "puck_pos": np.add(puck, (0, 0, HALF_HEIGHT_M)),
+                    "puck_quat_wxyz": np.array([1.0, 0, 0, 0]),
+                    "target_pos": target,
+                    "target_quat_wxyz": np.array([1.0, 0, 0, 0]),
+                    "start_m": np.array([np.linalg.norm(puck - target)]),
+                }
+        raise TaskError(f"task {self.name}: no room for puck and target on the workspace of {self.robot.name}")
+
+    def derive(self, state: Arrays, instance: Arrays) -> dict[str, Array]:
+        """See `TabletopTask.derive`."""
+        xp = array_namespace(state["puck_pos"])
+        puck = state["puck_pos"]
+        away = xp.sqrt(((puck - instance["target_pos"])[..., :2] ** 2).sum(-1))
+        return {
+            "reach_m": xp.sqrt(((state["ee_pos"] - puck) ** 2).sum(-1)),
+            "away_m": away,
+            "lift_m": puck[..., 2] - HALF_HEIGHT_M,
+            "moved_m": instance["start_m"][..., 0] - away,
+        }
+
+    def script(self, look: Look) -> Iterator[Waypoint]:
+        """See `TabletopTask.script`; looks again after each push and corrects."""
+        for _ in range(TRIES):
+            obs = look()
+            puck, target = obs["puck_pos"][:2], obs["target_pos"][:2]
+            way = target - puck
+            if np.linalg.norm(way) < TARGET_M / 3:
+                return
+            way /= np.linalg.norm(way)
+            # Closed jaws are about as long as wide: any quarter turn will do.
+            rot = down((np.arctan2(way[1], way[0]) + np.pi / 4) % (np.pi / 2) - np.pi / 4)
+            start, end = puck - BEHIND_M * way, target - TOUCH_M * way
+            yield Waypoint(pos=np.array([*start, ABOVE_M]), rot=rot, width_m=0.0, near_m=0.01)
+            yield Waypoint(pos=np.array([*start, TOOL_M]), rot=rot, width_m=0.0)
+            yield Waypoint(pos=np.array([*end, TOOL_M]), rot=rot, width_m=0.0, speed_m_s=0.12, wait_s=0.1)
+            yield Waypoint(pos=np.array([*(end - 0.03 * way), TOOL_M]), rot=rot, width_m=0.0, near_m=0.01)
+            yield Waypoint(pos=np.array([*(end - 0.03 * way), ABOVE_M]), rot=rot, width_m=0.0, near_m=0.02)
