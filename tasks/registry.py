@@ -23,6 +23,7 @@ from tasks.benchmarks.ship_track import ShipTrack
 from tasks.reach_avoid import ReachAvoid
 from tasks.specs.panda import PandaFlange
 from tasks.specs.point import Point
+from tasks.tabletop.base import TabletopTask
 from tasks.tabletop.open_drawer import OpenDrawer
 from tasks.tabletop.peg_insertion import PegInsertion
 from tasks.tabletop.pick_and_place import PickAndPlace
@@ -37,6 +38,8 @@ TASKS: Registry[Task] = Registry("task")
 def load_task(name_or_path: str | Path) -> Task:
     """A task by its registered name, or from a Python file (a text that ends in ``.py``).
 
+    A tabletop task takes another robot behind an ``@``: ``pick_and_place@ur5e``.
+
     A task file is one file. It defines exactly one concrete subclass of `Task`, or says with
     ``TASK = ...`` (a class or an object) which one it means.
 
@@ -45,10 +48,14 @@ def load_task(name_or_path: str | Path) -> Task:
         TaskError: The file is missing, fails to load, or breaks the task contract.
     """
     if not is_task_file(name_or_path):
-        name = str(name_or_path)
+        name, at, robot = str(name_or_path).partition("@")
         if name not in TASKS:
             raise UnknownNameError("task", name, TASKS, "a task file of your own is given by its path, my_task.py")
         task = TASKS.make(name)
+        if at:
+            if not isinstance(task, TabletopTask):
+                raise TaskError(f"task {name} has its own robot; only tabletop tasks take another: pick_and_place@ur5e")
+            task = type(task)(robot)
     else:
         task = _task_of(_load_module(Path(name_or_path)), Path(name_or_path))
     task.validate()

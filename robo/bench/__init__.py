@@ -27,6 +27,7 @@ BENCHES = {
     "stl": "robo.bench.stl:stl_bench",
     "spec": "robo.bench.spec:spec_bench",
     "stl_engine": "robo.bench.stl_engine:stl_engine_bench",
+    "soak": "robo.bench.soak:soak_bench",
     "speed": "robo.bench.speed:speed_bench",
     "tasks": "robo.bench.tasks:tasks_bench",
 }

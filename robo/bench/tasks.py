@@ -58,7 +58,7 @@ def tasks_bench(
     """
     if min(episodes, random_episodes, workers) < 1:
         raise ConfigError("episodes, random_episodes and workers must be at least 1")
-    loaded = [tabletop_task(load_task(name)) for name in tasks or _all()]
+    loaded = [tabletop_task(load_task(name)) for name in tasks or tabletop_names()]
     cells, rows, machines = Cells(results or None, hardware_line()), [], {}
     for task in loaded:
         inputs = {"episodes": episodes, "random_episodes": random_episodes, "seed": seed, "source": _source(task)}
@@ -88,7 +88,8 @@ def tasks_bench(
     return Report(title="Manipulation tasks", rows=rows, seeds=list(range(seed, seed + episodes)), notes=notes)
 
 
-def _all() -> list[str]:
+def tabletop_names() -> list[str]:
+    """Names of all tabletop tasks."""
     return [name for name in TASKS if isinstance(load_task(name), TabletopTask)]
 
 
