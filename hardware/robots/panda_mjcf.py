@@ -43,6 +43,7 @@ _INERTIALS = (
     (1.666555, (0.060149, -0.014117, -0.010517), (1.964e-3, 4.354e-3, 5.433e-3, 1.09e-4, -1.158e-3, 3.41e-4)),
     (0.735522, (0.010517, -0.004252, 0.061597), (0.012516, 0.010027, 4.815e-3, -4.28e-4, -1.196e-3, -7.41e-4)),
 )
+_FINGER_KG = 0.015
 _HAND_INERTIAL = (0.76, (-0.0096, 0.0, 0.0314), (0.0011, 0.0026, 0.0017, 0.0, 0.0, 0.0))
 _ARMATURE_KG_M2 = (0.6057, 0.6057, 0.4625, 0.4625, 0.2055, 0.2055, 0.2055)
 _DAMPING_N_M_S_RAD = 1.0
@@ -101,6 +102,8 @@ def _skeleton(spec: mujoco.MjSpec, robot: Robot) -> list[Any]:
     hand = links[-1].add_body(name="hand", pos=[0, 0, FLANGE_M], quat=yaw, gravcomp=1)
     for body, (mass, com, inertia) in zip([*links, hand], [*_INERTIALS, _HAND_INERTIAL], strict=True):
         body.mass, body.ipos, body.fullinertia, body.explicitinertial = mass, com, inertia, True
+    if robot.gripper is not None:
+        hand.mass -= len(robot.gripper.jaws) * _FINGER_KG  # they are bodies of their own then
     tool = dict(pos=robot.tool[:3, 3], quat=_quat(robot.tool[:3, :3]))
     links[-1].add_site(name="tcp", size=[0.005] * 3, group=4, **tool)
     links[-1].add_body(name="payload", **tool)
@@ -251,7 +254,7 @@ def _fingers(spec: mujoco.MjSpec, gripper: Gripper, hand: Any) -> None:
             armature=0.05,
             damping=10.0,
         )
-        finger.mass, finger.explicitinertial = 0.015, True
+        finger.mass, finger.explicitinertial = _FINGER_KG, True
         finger.ipos, finger.inertia = (0.0, 0.0145, 0.0227), (2.4e-6, 2.4e-6, 7.5e-7)
         for part, form in (("stem", _STEM), ("pad", _TIP)):
             finger.add_geom(
@@ -262,7 +265,9 @@ def _fingers(spec: mujoco.MjSpec, gripper: Gripper, hand: Any) -> None:
                 conaffinity=SCENE_BIT | FLOOR_BIT,
                 condim=4,
                 friction=[1.5, 0.02, 1e-4],
-                solref=[0.01, 1.0],
+                priority=1,  # rubber on whatever it is: things sink less than a millimetre into it
+                solref=[0.004, 1.0],
+                solimp=[0.95, 0.99, 0.001, 0.5, 2.0],
                 mass=0,
                 rgba=[0.2, 0.6, 0.9, 0.4],
                 **form,

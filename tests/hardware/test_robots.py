@@ -13,7 +13,7 @@ import torch
 from hardware.robots import ROBOTS, Robot
 from hardware.robots.kinematics import Kinematics
 from hardware.robots.kinematics_torch import TorchKinematics
-from hardware.robots.panda_mjcf import COLLISION_GROUP, VISUAL_GROUP, load_visual
+from hardware.robots.panda_mjcf import COLLISION_GROUP, VISUAL_GROUP, build, load_visual
 from robo.core.errors import MissingDependencyError, RobotError, UnknownNameError
 from robo.core.geometry import segment_distance
 
@@ -38,8 +38,9 @@ def random_q(robot: Robot, n: int, seed: int = 0) -> np.ndarray:
 
 
 def posed(model: mujoco.MjModel, q: np.ndarray) -> mujoco.MjData:
+    """The arm at joint angles (J,), a gripper closed; the joints of the arm come first."""
     data = mujoco.MjData(model)
-    data.qpos[:] = q
+    data.qpos[: len(q)] = q
     mujoco.mj_forward(model, data)
     return data
 
@@ -82,7 +83,8 @@ def test_jacobian_is_that_of_mujoco(robot: Robot, model: mujoco.MjModel) -> None
     for q in random_q(robot, 20):
         data = posed(model, q)
         mujoco.mj_jacSite(model, data, linear, angular, model.site("tcp").id)
-        np.testing.assert_allclose(Kinematics(robot).jacobian(q), np.concatenate([linear, angular]), atol=1e-9)
+        wanted = np.concatenate([linear, angular])[:, : robot.dof]
+        np.testing.assert_allclose(Kinematics(robot).jacobian(q), wanted, atol=1e-9)
 
 
 def test_torch_and_numpy_agree_batched_or_not(robot: Robot) -> None:
@@ -114,7 +116,7 @@ def test_lever_bounds_the_speed_of_every_point_of_every_capsule(robot: Robot, mo
             point = (1 - u) * points[i] + u * points[c + i]
             point = point + capsule.radius_m * outward / np.linalg.norm(outward)
             mujoco.mj_jac(model, data, jacobian, None, point, model.body(f"link{capsule.link}").id)
-            speed = np.linalg.norm(jacobian @ vel)
+            speed = np.linalg.norm(jacobian[:, : robot.dof] @ vel)
             assert speed <= bound[i] + 1e-12
             if speed > 0:
                 tightest = min(tightest, bound[i] / speed)
@@ -125,7 +127,8 @@ def test_lever_bounds_the_speed_of_every_point_of_every_capsule(robot: Robot, mo
 
 
 def test_limits_and_gains_are_the_robots(robot: Robot, model: mujoco.MjModel) -> None:
-    assert model.nq == model.nv == robot.dof and model.nu == 2 * robot.dof
+    jaws = len(robot.gripper.joints) if robot.gripper else 0
+    assert model.nq == model.nv == robot.dof + jaws and model.nu == 2 * robot.dof + bool(jaws)
     for j, name in enumerate(robot.joints):
         joint, limits = model.joint(name), robot.limits
         np.testing.assert_array_equal(joint.range, [limits.lower_rad[j], limits.upper_rad[j]])
@@ -143,39 +146,42 @@ def test_limits_and_gains_are_the_robots(robot: Robot, model: mujoco.MjModel) ->
 
 def test_torque_is_the_servos_law_plus_gravity_clipped_to_the_limit(robot: Robot, model: mujoco.MjModel) -> None:
     rng = np.random.default_rng(2)
-    data = mujoco.MjData(model)
+    data, dof = mujoco.MjData(model), robot.dof
     clipped = 0
     for q in random_q(robot, 30):
-        data.qpos[:], data.qvel[:] = q, 0.2 * rng.normal(size=robot.dof)
-        ref = q + rng.normal(size=robot.dof) * rng.choice([1e-4, 3e-2]), data.qvel + 0.01 * rng.normal(size=robot.dof)
-        data.ctrl[:] = np.concatenate(ref)
+        v = 0.2 * rng.normal(size=dof)
+        data.qpos[:dof], data.qvel[:dof] = q, v
+        ref = q + rng.normal(size=dof) * rng.choice([1e-4, 3e-2]), v + 0.01 * rng.normal(size=dof)
+        data.ctrl[: 2 * dof] = np.concatenate(ref)
         mujoco.mj_forward(model, data)
-        wanted = robot.servo.kp_n_m_rad * (ref[0] - q) + robot.servo.kd_n_m_s_rad * (ref[1] - data.qvel)
-        wanted = wanted + data.qfrc_gravcomp
+        wanted = robot.servo.kp_n_m_rad * (ref[0] - q) + robot.servo.kd_n_m_s_rad * (ref[1] - v)
+        wanted = wanted + data.qfrc_gravcomp[:dof]
         limit = robot.limits.torque_n_m
-        np.testing.assert_allclose(data.qfrc_actuator, np.clip(wanted, -limit, limit), atol=1e-9)
+        np.testing.assert_allclose(data.qfrc_actuator[:dof], np.clip(wanted, -limit, limit), atol=1e-9)
         clipped += int((np.abs(wanted) > limit).any())
     assert 0 < clipped < 30
 
 
 def test_arm_at_rest_stays_where_its_reference_is(robot: Robot, model: mujoco.MjModel) -> None:
     data = mujoco.MjData(model)
-    data.qpos[:] = data.ctrl[: robot.dof] = robot.home_rad
+    data.qpos[: robot.dof] = data.ctrl[: robot.dof] = robot.home_rad
     for _ in range(500):
         mujoco.mj_step(model, data)
-    np.testing.assert_allclose(data.qpos, robot.home_rad, atol=1e-9)
+    np.testing.assert_allclose(data.qpos[: robot.dof], robot.home_rad, atol=1e-9)
 
 
 def test_a_changed_robot_is_a_changed_model(robot: Robot) -> None:
-    builder = importlib.import_module(f"hardware.robots.{robot.name}_mjcf")
     servo = dataclasses.replace(robot.servo, kp_n_m_rad=robot.servo.kp_n_m_rad * 2)
-    changed = builder.build(dataclasses.replace(robot, servo=servo)).compile()
+    changed = build(dataclasses.replace(robot, servo=servo)).compile()
     np.testing.assert_array_equal(changed.actuator_gainprm[: robot.dof, 0], 2 * robot.servo.kp_n_m_rad)
 
 
 def test_geoms_are_either_solid_capsules_or_looks(robot: Robot, model: mujoco.MjModel) -> None:
     solid = (model.geom_contype != 0) | (model.geom_conaffinity != 0)
-    assert {model.geom(i).name for i in np.flatnonzero(solid)} == {c.name for c in robot.capsules}
+    jaws = [model.body(name).id for name in robot.gripper.jaws] if robot.gripper else []
+    arm = solid & ~np.isin(model.geom_bodyid, jaws)
+    assert {model.geom(i).name for i in np.flatnonzero(arm)} == {c.name for c in robot.capsules}
+    assert all((solid & (model.geom_bodyid == jaw)).any() for jaw in jaws)
     assert set(model.geom_group[solid]) == {COLLISION_GROUP}
     assert set(model.geom_group[~solid]) == {VISUAL_GROUP} and (~solid).sum() > 20
 
@@ -239,7 +245,7 @@ def detailed(robot: Robot, tmp_path) -> mujoco.MjSpec:
     spec = robot.mjcf()
     for geom in [g for g in spec.geoms if g.group == VISUAL_GROUP]:
         spec.delete(geom)
-    for part in (*spec.actuators, *spec.pairs):
+    for part in (*spec.actuators, *spec.pairs, *spec.equalities, *spec.tendons):
         spec.delete(part)
     spec.meshdir = "."
     spec.add_mesh(name="tetra", file="tetra.obj", scale=[2, 2, 2])
