@@ -194,10 +194,9 @@ class Dataset:
         return pictures[places.reshape(rows.shape)]
 
     def _shelf(self) -> Shelf:
-        """The open videos of this thread; a forked process must not use those of its parent."""
-        if getattr(self._local, "process", None) != os.getpid():
-            self._local.process, self._local.shelf = os.getpid(), Shelf(self.features.fps)
-        return self._local.shelf
+        """The open videos of this thread. A forked process has its own; those of its parent it must not even close."""
+        shelves = self._local.__dict__.setdefault("shelves", {})
+        return shelves.setdefault(os.getpid(), Shelf(self.features.fps))
 
 
 def validate(folder: Path, *, decode: bool = False) -> list[str]:

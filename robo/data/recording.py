@@ -259,15 +259,15 @@ def pack(root: Path, contents: Contents) -> None:
     Raises:
         RoboError: A video is damaged, or no room on the disk.
     """
-    for folder in ("data", "videos/*", "meta/episodes"):
+    for folder in ("data", "videos/*"):
         for path in root.glob(f"{folder}/chunk-*/file-*"):
             if path not in contents.files:  # left by a process that died while it packed
                 path.unlink()
     fresh = [(episode, _row(contents, episode)) for episode in contents.episodes[contents.packed :]]
     _pack_numbers(root, contents, fresh)
     for camera in contents.features.cameras:
-        _pack_pictures(root, contents.features, camera, fresh)
-    _pack_rows(root, contents.features, [row for _, row in fresh])
+        _pack_pictures(root, contents, camera, fresh)
+    _pack_rows(root, contents, [row for _, row in fresh])
     write_bytes(root / layout.TASKS, _parquet([layout.tasks_table(contents.tasks)]))
     found = layout.statistics_of(contents)
     write_json(root / layout.STATS, {name: _plain(values) for name, values in found.items()})
@@ -297,7 +297,7 @@ def _row(contents: Contents, episode: Episode) -> dict[str, Any]:
 
 
 def _pack_numbers(root: Path, contents: Contents, fresh: _Fresh) -> None:
-    features, places = contents.features, _free_places(root / "data")
+    features, places = contents.features, _free_places(root / "data", contents)
     frame_bytes = sum(values.itemsize * int(np.prod(values.shape[1:])) for values in contents.columns.values())
     waiting: list[pa.Table] = []
     frames, place = 0, next(places)
@@ -318,11 +318,13 @@ def _pack_numbers(root: Path, contents: Contents, fresh: _Fresh) -> None:
         arrays = [to_arrow(piece[name], feature) for name, feature in features.columns.items()]
         waiting.append(pa.Table.from_arrays(arrays, schema=layout.data_schema(features)))
         frames += episode.length
-    write()
+    if waiting:
+        write()
 
 
-def _pack_pictures(root: Path, features: Features, camera: str, fresh: _Fresh) -> None:
-    places, shelf = _free_places(root / "videos" / camera), Shelf(features.fps)
+def _pack_pictures(root: Path, contents: Contents, camera: str, fresh: _Fresh) -> None:
+    features, places = contents.features, _free_places(root / "videos" / camera, contents)
+    shelf = Shelf(features.fps)
     joiner, place = None, (0, 0)
 
     def write(joiner: Joiner) -> None:
@@ -346,20 +348,21 @@ def _pack_pictures(root: Path, features: Features, camera: str, fresh: _Fresh) -
     shelf.close()
 
 
-def _pack_rows(root: Path, features: Features, rows: Sequence[dict[str, Any]]) -> None:
-    chunk, file = next(_free_places(root / "meta" / "episodes"))
+def _pack_rows(root: Path, contents: Contents, rows: Sequence[dict[str, Any]]) -> None:
+    chunk, file = next(_free_places(root / "meta" / "episodes", contents))
     for row in rows:
         row |= {"meta/episodes/chunk_index": chunk, "meta/episodes/file_index": file}
     path = root / layout.EPISODES_PATH.format(chunk_index=chunk, file_index=file)
     make_parent(path)
-    write_bytes(path, _parquet([pa.Table.from_pylist(list(rows), layout.row_schema(features))]))
+    write_bytes(path, _parquet([pa.Table.from_pylist(list(rows), layout.row_schema(contents.features))]))
 
 
-def _free_places(folder: Path) -> Iterator[tuple[int, int]]:
-    """Numbers (chunk, file) of files that are not there yet, after those that are."""
+def _free_places(folder: Path, contents: Contents) -> Iterator[tuple[int, int]]:
+    """Numbers (chunk, file) of files in a folder, after those that are needed."""
     taken = [
         int(path.parent.name.removeprefix("chunk-")) * layout.CHUNK_SIZE + int(path.stem.removeprefix("file-"))
-        for path in folder.glob("chunk-*/file-*")
+        for path in contents.files
+        if path.parent.parent == folder
     ]
     return (divmod(number, layout.CHUNK_SIZE) for number in count(max(taken, default=-1) + 1))
 

@@ -139,7 +139,7 @@ class Film:
         if number != self._at:
             try:
                 frame = self._decode(number)
-                self._picture = self._reformatter.reformat(frame, format="rgb24").to_ndarray()
+                self._picture = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
             except (FFmpegError, OSError) as error:
                 self._at = -1
                 raise RunError(f"video {self.path} is damaged at picture {number} ({error}); {MEND}") from error
@@ -220,24 +220,21 @@ class Joiner:
 
     Attributes:
         frames: Pictures so far.
+        size: Bytes of these.
 
     Args:
         like: A video of the same kind as those that will come.
     """
 
     def __init__(self, like: Film) -> None:
-        self.frames = 0
+        self.frames = self.size = 0
         self.kind = like.kind
         self._fps = like.fps
         self._buffer = io.BytesIO()
-        self._container = av.open(self._buffer, "w", format="mp4")
+        # Without the bit rate of the first piece, the file depends on the pictures alone.
+        self._container = av.open(self._buffer, "w", format="mp4", options={"write_btrt": "0"})
         self._stream = self._container.add_stream_from_template(like.template)
         self._stream.time_base = like.template.time_base
-
-    @property
-    def size(self) -> int:
-        """Bytes so far."""
-        return self._buffer.tell()
 
     def add(self, film: Film, first: int, count: int) -> None:
         """Append pictures `first` to `first` + `count` - 1 of a video whose `Film.kind` is the same.
@@ -252,6 +249,7 @@ class Joiner:
             if packet.pts is not None and packet.dts is not None:
                 packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
             packet.stream = self._stream
+            self.size += packet.size
             self._container.mux(packet)
         self.frames += count
 
