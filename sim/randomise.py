@@ -108,6 +108,8 @@ class Randomisation:
 def apply(scene: TabletopScene, drawn: dict[str, np.ndarray]) -> None:
     """Change a scene's model from the nominal one to what was drawn."""
     model, nominal = scene.model, scene.nominal
+    # What MuJoCo derives below must not depend on where fixtures stood in the episode before.
+    model.body_pos[:], model.body_quat[:] = nominal.body_pos, nominal.body_quat
     arm = nominal.body_rootid == nominal.body("link0").id
     scale = np.where(arm, drawn["link_mass"], drawn["mass"])
     model.body_mass[:] = nominal.body_mass * scale

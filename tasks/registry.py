@@ -23,13 +23,25 @@ from tasks.benchmarks.ship_track import ShipTrack
 from tasks.reach_avoid import ReachAvoid
 from tasks.specs.panda import PandaFlange
 from tasks.specs.point import Point
+from tasks.tabletop.assemble_cabinet import AssembleCabinet
+from tasks.tabletop.assemble_lamp import AssembleLamp
+from tasks.tabletop.assemble_round_table import AssembleRoundTable
 from tasks.tabletop.base import TabletopTask
+from tasks.tabletop.empty_container import EmptyContainer
 from tasks.tabletop.open_drawer import OpenDrawer
 from tasks.tabletop.peg_insertion import PegInsertion
+from tasks.tabletop.phone_on_base import PhoneOnBase
 from tasks.tabletop.pick_and_place import PickAndPlace
 from tasks.tabletop.push import Push
+from tasks.tabletop.put_books_on_bookshelf import PutBooksOnBookshelf
+from tasks.tabletop.put_item_in_drawer import PutItemInDrawer
+from tasks.tabletop.put_rubbish_in_bin import PutRubbishInBin
+from tasks.tabletop.put_shoes_in_box import PutShoesInBox
 from tasks.tabletop.reach import Reach
 from tasks.tabletop.stack_cubes import StackCubes
+from tasks.tabletop.stack_wine import StackWine
+from tasks.tabletop.take_shoes_out_of_box import TakeShoesOutOfBox
+from tasks.tabletop.take_umbrella_out_of_stand import TakeUmbrellaOutOfStand
 from tasks.task import Task
 
 TASKS: Registry[Task] = Registry("task")
@@ -140,7 +152,21 @@ def _task_of(module: ModuleType, path: Path) -> Task:
 
 
 TASKS.register("reach_avoid", ReachAvoid)
-for _tabletop in (Reach, Push, PickAndPlace, StackCubes, OpenDrawer, PegInsertion):
+for _tabletop in (
+    *(Reach, Push, PickAndPlace, StackCubes, OpenDrawer, PegInsertion),
+    PhoneOnBase,
+    TakeUmbrellaOutOfStand,
+    PutRubbishInBin,
+    StackWine,
+    TakeShoesOutOfBox,
+    PutShoesInBox,
+    EmptyContainer,
+    PutBooksOnBookshelf,
+    PutItemInDrawer,
+    AssembleCabinet,
+    AssembleLamp,
+    AssembleRoundTable,
+):
     TASKS.register(_tabletop.name, _tabletop)
 for _system in (Car, Maze, ShipSafe, ShipTrack, Rover, Panda, Point, PandaFlange):
     TASKS.register(_system.name, _system)

@@ -21,8 +21,8 @@ TURN_RAD_S = 2.0
 """Fastest turning on the way."""
 PEAK = 1.875
 """Of a minimum-jerk motion: its largest speed over its mean speed."""
-SPEED_SHARE = 0.7
-"""Of the joints' velocity limits."""
+SPEED_SHARE = 0.62
+"""Of the joints' velocity limits, over a step; within one they may be half as fast again."""
 ROUNDS = 4
 
 

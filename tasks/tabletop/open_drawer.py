@@ -10,7 +10,7 @@ from array_api_compat import array_namespace
 
 from tasks.tabletop import moves, parts
 from tasks.tabletop.base import COMMON, Look, TabletopTask, Waypoint, truth
-from tasks.tabletop.turns import down, nearest_half_turn, out_of, yaw_of, yaw_quat
+from tasks.tabletop.turns import down, into, nearest_half_turn, out_of, yaw_of, yaw_quat
 from tasks.task import Array, Arrays, Stage
 
 if TYPE_CHECKING:
@@ -24,10 +24,13 @@ BAR_M, BAR_HALF_M = 0.006, 0.045
 """Radius and half length of the bar."""
 TRAVEL_M, PULLED_M, PULL_M = 0.16, 0.12, 0.14
 """How far the drawer goes, how far it has to be open, how far the expert pulls it."""
-PLACE_M, TURN_RAD = ((0.56, 0.76), (-0.15, 0.15)), np.pi / 8
+PLACE_M, TURN_RAD = ((0.58, 0.78), (-0.15, 0.15)), np.pi / 8
 """Where the chest stands, x and y, and how far it is turned."""
 WIDTH_M = 0.034
 """Width between the jaws on the way to the handle: the inner finger fits between bar and front."""
+GRIPPED = f"reach_m < 0.012 and gripper_width_m > {BAR_M} and gripper_width_m < {3 * BAR_M:.3f}"
+LET_GO = f"(reach_m > 0.03 or gripper_width_m > {3 * BAR_M:.3f})"
+"""State formulas: the jaws are about as far apart as the bar between them is thick; they are not, or elsewhere."""
 
 
 class OpenDrawer(TabletopTask):
@@ -41,18 +44,19 @@ class OpenDrawer(TabletopTask):
         "grab the handle and open the drawer",
         "the drawer should be open",
     )
-    horizon_s = 9.0
+    horizon_s = 8.0
     fixtures, joints = ("chest",), ("drawer",)
     signals = {
         **COMMON,
-        "reach_m": truth("m", "distance of the tool from the bar of the handle"),
+        "reach_m": truth("m", "distance of the tool from the middle line of the handle's bar"),
         "open_m": truth("m", "how far the drawer is open"),
     }
-    mission = f"F[0,8](G[0,0.5](open_m > {PULLED_M}))"
-    goal = f"open_m > {PULLED_M}"
+    mission = f"F[0,5]({GRIPPED}) and F[0,7.5](G[0,0.5](open_m > {PULLED_M} and {LET_GO}))"
+    goal = f"open_m > {PULLED_M} and {LET_GO}"
     stages = (
-        Stage(name="grip handle", condition="reach_m < 0.015 and gripper_width_m < 0.02", distance="reach_m"),
-        Stage(name="pull", condition=goal, distance=f"max({PULLED_M} - open_m, 0)"),
+        Stage(name="grip handle", condition=GRIPPED, distance=f"reach_m + max(gripper_width_m - {3 * BAR_M:.3f}, 0)"),
+        Stage(name="pull", condition=f"open_m > {PULLED_M}", distance=f"max({PULLED_M} - open_m, 0)"),
+        Stage(name="let go", condition=goal, distance=f"max({3 * BAR_M:.3f} - gripper_width_m, 0)", scale=0.01),
     )
 
     def build(self, scene: mujoco.MjSpec) -> None:
@@ -71,10 +75,10 @@ class OpenDrawer(TabletopTask):
         front = -x + wall
         parts.box(drawer, (wall / 2, y - wall - 0.002, 0.042), (front, 0, 0.043), parts.DARK_WOOD, mass=0.1)
         bar = np.subtract(HANDLE_M, drawer.pos)
-        ends = [np.add(bar, (0, side * BAR_HALF_M, 0)) for side in (-1.0, 1.0)]
-        parts.capsule(drawer, BAR_M, *ends, rgba=parts.GREY, mass=0.03, name="bar")
-        for end in ends:
-            parts.capsule(drawer, BAR_M * 0.8, end, [front, end[1], end[2]], rgba=parts.GREY, mass=0.01)
+        start, end = ((bar[0], bar[1] + side * BAR_HALF_M, bar[2]) for side in (-1.0, 1.0))
+        parts.capsule(drawer, BAR_M, start, end, rgba=parts.GREY, mass=0.03, name="bar")
+        for x, y, z in (start, end):
+            parts.capsule(drawer, BAR_M * 0.8, (x, y, z), (front, y, z), rgba=parts.GREY, mass=0.01)
 
     def arrange(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """See `TabletopTask.arrange`."""
@@ -96,8 +100,10 @@ class OpenDrawer(TabletopTask):
     def derive(self, state: Arrays, instance: Arrays) -> dict[str, Array]:
         """See `TabletopTask.derive`."""
         xp = array_namespace(state["drawer"])
-        bar = self._bar(instance, state["drawer"])
-        return {"reach_m": xp.sqrt(((state["ee_pos"] - bar) ** 2).sum(-1)), "open_m": state["drawer"]}
+        off = into(instance["chest_quat_wxyz"], state["ee_pos"] - self._bar(instance, state["drawer"]))
+        beyond = xp.maximum(xp.abs(off[..., 1]) - BAR_HALF_M, 0.0 * off[..., 1])
+        reach = xp.sqrt(off[..., 0] ** 2 + beyond**2 + off[..., 2] ** 2)
+        return {"reach_m": reach, "open_m": state["drawer"]}
 
     def script(self, look: Look) -> Iterator[Waypoint]:
         """See `TabletopTask.script`; the handle is gripped from above."""

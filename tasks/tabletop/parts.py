@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     import mujoco
 
 Rgba = Sequence[float]
+Vector = Sequence[float] | np.ndarray
+"""Three numbers."""
 FRICTION = (0.8, 0.01, 1e-4)
 """Sliding, torsional [m], rolling [m]; the jaws' rubber grips better, and of two the larger counts."""
 
@@ -31,7 +35,7 @@ def fixture(scene: mujoco.MjSpec, name: str) -> Any:
 
 
 def slide(
-    body: Any, name: str, axis: Sequence[float], span: tuple[float, float], friction: float = 1.0, damping: float = 4.0
+    body: Any, name: str, axis: Vector, span: tuple[float, float], friction: float = 1.0, damping: float = 4.0
 ) -> None:
     """A slide between two ends [m] with dry friction [N] and damping [N s/m]."""
     import mujoco
@@ -42,11 +46,11 @@ def slide(
 def hinge(
     body: Any,
     name: str,
-    axis: Sequence[float],
+    axis: Vector,
     span: tuple[float, float],
     friction: float = 0.05,
     damping: float = 0.05,
-    pos: Sequence[float] = (0.0, 0.0, 0.0),
+    pos: Vector = (0.0, 0.0, 0.0),
 ) -> None:
     """A hinge between two angles [rad] with dry friction [N m] and damping [N m s]."""
     import mujoco
@@ -70,25 +74,21 @@ def _joint(
     )
 
 
-def box(body: Any, half: Sequence[float], pos: Sequence[float] = (0, 0, 0), rgba: Rgba = GREY, **more: Any) -> Any:
+def box(body: Any, half: Vector, pos: Vector = (0, 0, 0), rgba: Rgba = GREY, **more: Any) -> Any:
     """A box by its half sizes [m]."""
     import mujoco
 
     return _solid(body, mujoco.mjtGeom.mjGEOM_BOX, half, pos, rgba, more)
 
 
-def cylinder(
-    body: Any, radius: float, half: float, pos: Sequence[float] = (0, 0, 0), rgba: Rgba = GREY, **more: Any
-) -> Any:
+def cylinder(body: Any, radius: float, half: float, pos: Vector = (0, 0, 0), rgba: Rgba = GREY, **more: Any) -> Any:
     """An upright cylinder by radius and half height [m]."""
     import mujoco
 
     return _solid(body, mujoco.mjtGeom.mjGEOM_CYLINDER, (radius, half, 0.0), pos, rgba, more)
 
 
-def capsule(
-    body: Any, radius: float, start: Sequence[float], end: Sequence[float], rgba: Rgba = GREY, **more: Any
-) -> Any:
+def capsule(body: Any, radius: float, start: Vector, end: Vector, rgba: Rgba = GREY, **more: Any) -> Any:
     """A capsule between two points [m]."""
     import mujoco
 
@@ -96,7 +96,7 @@ def capsule(
     return _solid(body, mujoco.mjtGeom.mjGEOM_CAPSULE, (radius, 0.0, 0.0), None, rgba, more)
 
 
-def sphere(body: Any, radius: float, pos: Sequence[float] = (0, 0, 0), rgba: Rgba = GREY, **more: Any) -> Any:
+def sphere(body: Any, radius: float, pos: Vector = (0, 0, 0), rgba: Rgba = GREY, **more: Any) -> Any:
     """A ball [m]."""
     import mujoco
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import mujoco
 
 PEG_HALF_M, PEG_HALF_HEIGHT_M = 0.012, 0.04
-CLEARANCE_M = 0.0015
+CLEARANCE_M = 0.002
 """Between peg and hole, on each side."""
 BLOCK_HALF_M, BLOCK_M = 0.045, 0.045
 """Half the side of the block, and its height, which is the depth of the hole."""
@@ -25,9 +25,10 @@ CHAMFER_M = 0.008
 """Height and width of the slanted rim above the block."""
 DEEP_M, TILT_RAD = 0.02, np.radians(5.0)
 """So deep the peg has to be in the hole, and so upright."""
-GRASP_M = 0.02
-"""The peg is grasped so far above its middle."""
-OVER_M = 0.16
+GRASP_M = 0.024
+"""The peg is grasped so far above its middle: the fingers stay above the rim."""
+LIFT_M, OVER_M = 0.04, 0.16
+"""So high counts as lifted, lower than the rim; so high the expert carries."""
 
 
 class PegInsertion(TabletopTask):
@@ -41,7 +42,7 @@ class PegInsertion(TabletopTask):
         "place the square peg in the hole and let go",
         "the yellow peg belongs in the hole",
     )
-    horizon_s = 14.0
+    horizon_s = 12.0
     things, fixtures = ("peg",), ("block",)
     signals = {
         **COMMON,
@@ -51,11 +52,14 @@ class PegInsertion(TabletopTask):
         "depth_m": truth("m", "how deep the peg's lower end is below the block's upper face"),
         "tilt_rad": truth("rad", "angle of the peg against the vertical"),
     }
-    mission = f"F[0,13](G[0,0.5](off_m < 0.006 and depth_m > {DEEP_M} and tilt_rad < {TILT_RAD:.4f} and {RELEASED}))"
+    mission = (
+        f"F[0,6](held_n > 0.5 and lift_m > {LIFT_M}) and "
+        f"F[0,11.5](G[0,0.5](off_m < 0.006 and depth_m > {DEEP_M} and tilt_rad < {TILT_RAD:.4f} and {RELEASED}))"
+    )
     goal = f"off_m < 0.006 and depth_m > {DEEP_M} and tilt_rad < {TILT_RAD:.4f} and {RELEASED}"
     stages = (
         Stage(name="grasp", condition="held_n > 0.5", distance="reach_m"),
-        Stage(name="lift", condition="held_n > 0.5 and lift_m > 0.06", distance="max(0.06 - lift_m, 0)"),
+        Stage(name="lift", condition=f"held_n > 0.5 and lift_m > {LIFT_M}", distance=f"max({LIFT_M} - lift_m, 0)"),
         Stage(name="align", condition="off_m < 0.006 and depth_m > -0.05", distance="off_m", scale=0.05),
         Stage(name="insert", condition=goal, distance=f"off_m + max({DEEP_M} - depth_m, 0)", scale=0.05),
     )
@@ -72,14 +76,14 @@ class PegInsertion(TabletopTask):
             pos[axis], pos[2] = side * (hole + board), BLOCK_M / 2
             # Boards along x reach over the corners, those along y fit in between.
             size[axis], size[1 - axis] = board, BLOCK_HALF_M if axis == 0 else hole
-            parts.box(block, size, pos, parts.GREY)
+            parts.box(block, tuple(size), tuple(pos), parts.GREY)
             slope = CHAMFER_M * np.sqrt(2) / 2
             rim = np.zeros(3)
             rim[axis], rim[2] = side * (hole + CHAMFER_M / 2 + 0.002), BLOCK_M + CHAMFER_M / 2 - 0.002
             thin = np.array([0.0, 0.0, 0.002])
             thin[axis], thin[1 - axis] = slope, hole + CHAMFER_M
             turn = axis_quat((0, 1, 0), -side * np.pi / 4) if axis == 0 else axis_quat((1, 0, 0), side * np.pi / 4)
-            parts.box(block, thin, rim, parts.BLACK, quat=turn)
+            parts.box(block, tuple(thin), tuple(rim), parts.BLACK, quat=turn)
 
     def arrange(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """See `TabletopTask.arrange`."""

@@ -10,7 +10,7 @@ from array_api_compat import array_namespace
 
 from robo.core.errors import TaskError
 from tasks.tabletop import parts
-from tasks.tabletop.base import COMMON, Look, TabletopTask, Waypoint, truth
+from tasks.tabletop.base import COMMON, RELEASED, Look, TabletopTask, Waypoint, truth
 from tasks.tabletop.turns import down
 from tasks.task import Array, Arrays, Stage
 
@@ -21,15 +21,13 @@ RADIUS_M, HALF_HEIGHT_M = 0.03, 0.015
 """Of the puck."""
 TARGET_M = 0.03
 """So far from the middle of the target the middle of the puck may rest."""
-WAY_M = (0.08, 0.18)
+WAY_M = (0.08, 0.20)
 """How far the puck is from the target at the start."""
 ABOVE_M = 0.08
-TOOL_M = 0.018
-"""Height of the tool while it pushes."""
-BEHIND_M = RADIUS_M + 0.035
-"""Where the tool comes down, behind the puck; the jaws are about as thick as the difference."""
-TOUCH_M = RADIUS_M + 0.011
-"""Distance of the tool from the middle of the puck while it pushes: half the breadth of the closed jaws more."""
+TOOL_M = 0.02
+"""Height of the tool while it pushes: every gripper that grasps cubes from the table comes as low."""
+BACK_M = 0.03
+"""So far the tool backs off at the end."""
 TRIES = 4
 
 
@@ -44,7 +42,7 @@ class Push(TabletopTask):
         "move the puck to the green target without lifting it",
         "shove the blue puck onto the green disc",
     )
-    horizon_s = 12.0
+    horizon_s = 8.0
     things, fixtures = ("puck",), ("target",)
     signals = {
         **COMMON,
@@ -53,8 +51,8 @@ class Push(TabletopTask):
         "lift_m": truth("m", "height of the puck above the table"),
         "moved_m": truth("m", "how much nearer to the target than at the start the puck is"),
     }
-    mission = f"F[0,11](G[0,0.5](away_m < {TARGET_M})) and G[0,12](lift_m < 0.01)"
-    goal = f"away_m < {TARGET_M} and lift_m < 0.01"
+    mission = f"F[0,7](G[0,0.5](away_m < {TARGET_M} and {RELEASED})) and G[0,8](lift_m < 0.01)"
+    goal = f"away_m < {TARGET_M} and lift_m < 0.01 and {RELEASED}"
     stages = (
         Stage(name="push", condition="moved_m > 0.02", distance="max(reach_m - 0.05, 0) + max(0.02 - moved_m, 0)"),
         Stage(name="arrive", condition=goal, distance="away_m"),
@@ -95,6 +93,9 @@ class Push(TabletopTask):
 
     def script(self, look: Look) -> Iterator[Waypoint]:
         """See `TabletopTask.script`; looks again after each push and corrects."""
+        assert self.robot.gripper is not None
+        behind = RADIUS_M + self.robot.gripper.open_m / 2  # closed jaws are thinner than the gripper opens
+        touch = behind  # how far ahead of the tool the puck is while pushed: less, the first push shows how much
         for _ in range(TRIES):
             obs = look()
             puck, target = obs["puck_pos"][:2], obs["target_pos"][:2]
@@ -104,9 +105,14 @@ class Push(TabletopTask):
             way /= np.linalg.norm(way)
             # Closed jaws are about as long as wide: any quarter turn will do.
             rot = down((np.arctan2(way[1], way[0]) + np.pi / 4) % (np.pi / 2) - np.pi / 4)
-            start, end = puck - BEHIND_M * way, target - TOUCH_M * way
+            start, short = puck - behind * way, target - touch * way
             yield Waypoint(pos=np.array([*start, ABOVE_M]), rot=rot, width_m=0.0, near_m=0.01)
             yield Waypoint(pos=np.array([*start, TOOL_M]), rot=rot, width_m=0.0)
+            yield Waypoint(pos=np.array([*short, TOOL_M]), rot=rot, width_m=0.0, speed_m_s=0.12)
+            obs = look()
+            touch = min(touch, np.dot((obs["puck_pos"] - obs["ee_pos"])[:2], way))
+            end = target - touch * way
             yield Waypoint(pos=np.array([*end, TOOL_M]), rot=rot, width_m=0.0, speed_m_s=0.12, wait_s=0.1)
-            yield Waypoint(pos=np.array([*(end - 0.03 * way), TOOL_M]), rot=rot, width_m=0.0, near_m=0.01)
-            yield Waypoint(pos=np.array([*(end - 0.03 * way), ABOVE_M]), rot=rot, width_m=0.0, near_m=0.02)
+            away = end - BACK_M * way
+            yield Waypoint(pos=np.array([*away, TOOL_M]), rot=rot, width_m=0.0, near_m=0.01)
+            yield Waypoint(pos=np.array([*away, ABOVE_M]), rot=rot, width_m=0.0, near_m=0.02)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 NEAR_M = 0.02
 """So close counts as there."""
-LOWEST_M = 0.08
+LOWEST_M, BELOW_TOP_M = 0.08, 0.05
+"""How low the point may be, and how far below the upper end of the workspace it stays."""
 
 
 class Reach(TabletopTask):
@@ -32,10 +33,10 @@ class Reach(TabletopTask):
         "go to the red point and stay there",
         "touch the red ball with the gripper",
     )
-    horizon_s = 5.0
+    horizon_s = 3.0
     fixtures = ("marker",)
     signals = {**COMMON, "away_m": truth("m", "distance of the tool from the marked point")}
-    mission = f"F[0,4.5](G[0,0.5](away_m < {NEAR_M}))"
+    mission = f"F[0,2.5](G[0,0.5](away_m < {NEAR_M}))"
     goal = f"away_m < {NEAR_M}"
     stages = (Stage(name="reach", condition=goal, distance="away_m", scale=0.2),)
 
@@ -48,7 +49,7 @@ class Reach(TabletopTask):
         """See `TabletopTask.arrange`."""
         assert self.robot.workspace is not None
         (spot,) = self.spots(rng, 1, apart_m=0.0)
-        height = rng.uniform(LOWEST_M, self.robot.workspace.height_m - 0.05)
+        height = rng.uniform(LOWEST_M, self.robot.workspace.height_m - BELOW_TOP_M)
         return {"marker_pos": np.array([*spot[:2], height]), "marker_quat_wxyz": np.array([1.0, 0, 0, 0])}
 
     def derive(self, state: Arrays, instance: Arrays) -> dict[str, Array]:

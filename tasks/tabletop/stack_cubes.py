@@ -20,7 +20,8 @@ HALF_M = 0.02
 """Half the side of the cubes."""
 OFF_M = 0.015
 """So far beside the middle of the lower cube the middle of the upper one may rest."""
-OVER_M = 0.14
+LIFT_M, OVER_M = 0.03, 0.14
+"""So high counts as lifted, lower than on top of the other; so high the expert carries."""
 
 
 class StackCubes(TabletopTask):
@@ -34,7 +35,7 @@ class StackCubes(TabletopTask):
         "build a tower with the red cube above the green cube",
         "the red cube goes onto the green cube",
     )
-    horizon_s = 13.0
+    horizon_s = 9.5
     things = ("red", "green")
     signals = {
         **COMMON,
@@ -44,11 +45,14 @@ class StackCubes(TabletopTask):
         "gap_m": truth("m", "how much higher above the green cube the red one is than when it rests on it"),
         "red_held_n": truth("N", "force with which both jaws press on the red cube"),
     }
-    mission = f"F[0,12](G[0,0.5](off_m < {OFF_M} and abs(gap_m) < 0.006 and {RELEASED}))"
+    mission = (
+        f"F[0,6](red_held_n > 0.5 and lift_m > {LIFT_M}) and "
+        f"F[0,9](G[0,0.5](off_m < {OFF_M} and abs(gap_m) < 0.006 and {RELEASED}))"
+    )
     goal = f"off_m < {OFF_M} and abs(gap_m) < 0.006 and {RELEASED}"
     stages = (
         Stage(name="grasp", condition="red_held_n > 0.5", distance="reach_m"),
-        Stage(name="lift", condition="red_held_n > 0.5 and lift_m > 0.05", distance="max(0.05 - lift_m, 0)"),
+        Stage(name="lift", condition=f"red_held_n > 0.5 and lift_m > {LIFT_M}", distance=f"max({LIFT_M} - lift_m, 0)"),
         Stage(name="align", condition=f"off_m < {OFF_M} and gap_m > -0.006", distance="off_m"),
         Stage(name="stack", condition=goal, distance="off_m + abs(gap_m)", scale=0.05),
     )
