@@ -38,6 +38,7 @@ from tasks.tabletop.put_item_in_drawer import PutItemInDrawer
 from tasks.tabletop.put_rubbish_in_bin import PutRubbishInBin
 from tasks.tabletop.put_shoes_in_box import PutShoesInBox
 from tasks.tabletop.reach import Reach
+from tasks.tabletop.slide_cabinet_open_and_place_cups import SlideCabinetOpenAndPlaceCups
 from tasks.tabletop.stack_cubes import StackCubes
 from tasks.tabletop.stack_wine import StackWine
 from tasks.tabletop.take_shoes_out_of_box import TakeShoesOutOfBox
@@ -163,6 +164,7 @@ for _tabletop in (
     EmptyContainer,
     PutBooksOnBookshelf,
     PutItemInDrawer,
+    SlideCabinetOpenAndPlaceCups,
     AssembleCabinet,
     AssembleLamp,
     AssembleRoundTable,
