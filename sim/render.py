@@ -19,6 +19,7 @@ import numpy as np
 
 from robo.core.errors import ConfigError, RenderError, UnknownNameError
 from sim import mujoco_gl
+from sim.coarse import seen
 
 _MODULES = {"egl": "mujoco.egl", "osmesa": "mujoco.osmesa", "glfw": "mujoco.glfw", "glx": "mujoco.glfw"}
 _PLATFORM = os.environ.get("PYOPENGL_PLATFORM")
@@ -139,7 +140,8 @@ class Renderer:
         model: MuJoCo model.
         size: Height and width, or one number for both [pixels].
         pretty: With sky, shadows and smooth shapes, for people. Off for observations; see `make_plain`.
-        coarse: Without `pretty`: round shapes of few triangles, drawn two to three times faster; not for depth.
+        coarse: Without `pretty`: round shapes of few triangles and arms of few shapes, see `sim.coarse`, drawn three
+            to five times faster; not for depth.
 
     Raises:
         RenderError: No renderer works; says how to mend it.
@@ -155,9 +157,8 @@ class Renderer:
         self._scene = mujoco.MjvScene(model, maxgeom=2 * (model.ngeom + model.nsite) + 100)
         for extra in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_SKYBOX):
             self._scene.flags[extra] = pretty
-        self._option = mujoco.MjvOption()
+        self._option, self._solid = seen(coarse and not pretty), seen(coarse and not pretty)
         # Sites are marks (regions): seen, but without a surface that depth or segmentation could mean.
-        self._solid = mujoco.MjvOption()
         self._solid.sitegroup[:] = 0
         self._box = mujoco.MjrRect(0, 0, width, height)
         self._cameras: dict[str, mujoco.MjvCamera] = {}

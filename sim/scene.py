@@ -9,6 +9,7 @@ import numpy as np
 
 from hardware.robots.robot import FLOOR_BIT, SCENE_BIT
 from robo.core.errors import TaskError, UnknownNameError
+from sim.coarse import add_coarse
 from tasks.arm import Camera, SceneTask
 
 FLOOR = "floor"
@@ -26,6 +27,7 @@ def compose(task: SceneTask, arm: mujoco.MjSpec | None = None) -> mujoco.MjSpec:
         TaskError: A camera is mounted on a body that does not exist.
     """
     spec = task.robot.mjcf() if arm is None else arm
+    add_coarse(spec)
     spec.modelname = task.name
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET  # a blown-up state must not pass for a fresh one
     spec.stat.extent, spec.stat.center = 1.5, [0.3, 0.0, 0.4]

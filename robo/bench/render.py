@@ -151,6 +151,7 @@ class _Bare:
     def __init__(self, env: TaskEnv, size: int) -> None:
         import mujoco
 
+        from sim.coarse import seen
         from sim.render import make_plain
         from sim.scene import Scene
 
@@ -160,6 +161,7 @@ class _Bare:
         self.data = mujoco.MjData(self.model)
         self._renderer = mujoco.Renderer(self.model, size, size)
         self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = False
+        self._option = seen(coarse=True)
 
     def take_over(self, env: TaskEnv) -> None:
         """Go on from the state of the environment."""
@@ -187,7 +189,7 @@ class _Bare:
         """A picture (H, W, 3) of each view."""
         frames = []
         for view in self.views:
-            self._renderer.update_scene(self.data, view)
+            self._renderer.update_scene(self.data, view, self._option)
             frames.append(self._renderer.render())
         return frames
 

@@ -165,6 +165,7 @@ class _Bare:
     def __init__(self, env: TabletopEnv) -> None:
         import mujoco
 
+        from sim.coarse import seen
         from sim.render import make_plain
 
         self._mj = mujoco
@@ -172,6 +173,7 @@ class _Bare:
         make_plain(self.model)
         self._renderer = mujoco.Renderer(self.model, SIZE, SIZE)
         self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = False
+        self._option = seen(coarse=True)
 
     def __enter__(self) -> _Bare:
         return self
@@ -186,7 +188,7 @@ class _Bare:
     def pictures(self) -> list[np.ndarray]:
         found = []
         for view in VIEWS:
-            self._renderer.update_scene(self.data, view)
+            self._renderer.update_scene(self.data, view, self._option)
             found.append(self._renderer.render())
         return found
 

@@ -12,6 +12,7 @@ import pytest
 
 from robo.core.errors import ConfigError, RenderError, UnknownNameError
 from sim import render
+from sim.coarse import COARSE_GROUP
 from sim.open import make
 from sim.render import Renderer
 from sim.scene import Scene
@@ -165,6 +166,22 @@ def test_pictures_for_people_have_shadows_and_smooth_edges(scene: Scene, data: m
     assert len(np.unique(slow.reshape(-1, 3), axis=0)) > len(np.unique(fast.reshape(-1, 3), axis=0))
     floor = slice(180, 240)
     assert slow[floor].min() < fast[floor].min() or slow[floor].std() > fast[floor].std()
+
+
+@pytest.mark.parametrize("camera", ["front", "side"])
+def test_an_arm_of_few_shapes_looks_like_the_arm(scene: Scene, data: mujoco.MjData, camera: str) -> None:
+    arm, rgb = [], []
+    for coarse in (False, True):
+        with Renderer(scene.model, 128, coarse=coarse) as renderer:
+            seg = renderer.seg(data, camera)
+            arm.append(np.isin(seg, np.flatnonzero(scene.is_arm)))
+            rgb.append(renderer.rgb(data, camera).astype(int))
+            bodies = {scene.model.geom_bodyid[geom] for geom in np.unique(seg[arm[-1]])}
+            assert len(bodies) >= 8  # every link that can be seen, not one blob
+    assert arm[0].sum() > 300
+    assert (arm[0] & arm[1]).sum() > 0.9 * (arm[0] | arm[1]).sum()
+    assert np.abs(rgb[0] - rgb[1]).mean() < 4
+    assert scene.model.geom_contype[scene.model.geom_group == COARSE_GROUP].max() == 0
 
 
 def test_closing_or_dropping_a_renderer_leaves_others_alone(scene: Scene, data: mujoco.MjData) -> None:

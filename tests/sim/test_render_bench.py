@@ -46,7 +46,7 @@ class _FakeRenderer:
     def __init__(self, model, height: int, width: int) -> None:
         self.scene = type("Scene", (), {"flags": np.zeros(32)})
 
-    def update_scene(self, data, camera: str) -> None:
+    def update_scene(self, data, camera: str, scene_option) -> None:
         pass
 
     def render(self) -> np.ndarray:
