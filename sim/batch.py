@@ -1,19 +1,22 @@
-"""Many tabletop worlds without pictures that step together, on all cores: MuJoCo's own threads."""
+"""Many tabletop worlds that step together, on MuJoCo's own threads."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import mujoco
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from mujoco.rollout import Rollout
 
-from robo.core.errors import ConfigError, NonFiniteError, RoboError, UnknownNameError
+from robo.core.errors import ConfigError, NonFiniteError, RoboError
 from robo.core.protocols import hermite
+from sim.pictures import Pictures
 from sim.randomise import Randomisation
 from sim.tabletop import TabletopEnv, as_reference
 from tasks.task import Task
@@ -34,10 +37,13 @@ class TabletopBatch(VectorEnv):
         count: How many worlds.
         control: What an action is; see `TabletopEnv`.
         randomise: How far worlds differ.
+        cameras, images, size: Pictures in the observation, taken one after the other by one renderer; see
+            `sim.pictures.Pictures`. Over several processes: `sim.open.make_vector`.
         threads: Of the physics; None: one for every core.
 
     Raises:
-        RoboError: Unknown task or control; a scene that does not compile; a count below 1.
+        RoboError: Unknown task, control, camera or kind of picture; a scene that does not compile; no renderer; a count
+            below 1.
     """
 
     def __init__(
@@ -47,6 +53,9 @@ class TabletopBatch(VectorEnv):
         *,
         control: str = "reference",
         randomise: Randomisation | None = None,
+        cameras: Sequence[str] = (),
+        images: Sequence[str] = ("rgb",),
+        size: int | tuple[int, int] = 96,
         threads: int | None = None,
     ) -> None:
         if count < 1:
@@ -59,8 +68,12 @@ class TabletopBatch(VectorEnv):
         ]
         self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         self.task, self.num_envs, self.control, self.scene = first.task, count, control, first.scene
-        self.single_observation_space, self.single_action_space = first.observation_space, first.action_space
-        self.observation_space = batch_space(first.observation_space, count)
+        self.pictures = Pictures(first.model, cameras, images, size)
+        self._patterns, self._shown = [np.zeros(0)] * count, np.zeros(0)
+        self._numbers = first.observation_space.spaces  # type: ignore[attr-defined]
+        self.single_observation_space = spaces.Dict(self._numbers | self.pictures.space())
+        self.single_action_space = first.action_space
+        self.observation_space = batch_space(self.single_observation_space, count)
         self.action_space = batch_space(first.action_space, count)
         threads = min(threads or os.cpu_count() or 1, count)
         self.scratch = [mujoco.MjData(first.model) for _ in range(threads)]
@@ -83,16 +96,14 @@ class TabletopBatch(VectorEnv):
 
         Args:
             seed: World i gets seed + i, or the i-th of a list.
-            options: None there are.
+            options: Of every world, see `TabletopEnv.reset`.
 
         Raises:
-            UnknownNameError: An option.
+            UnknownNameError: An option that does not exist.
         """
-        for name in options or {}:
-            raise UnknownNameError("reset option", name, [])
         seeds = seed if isinstance(seed, list) else [None if seed is None else seed + i for i in range(self.num_envs)]
         for i, one in enumerate(seeds):
-            self._begin(i, one)
+            self._begin(i, one, options)
         self._ended = np.zeros(self.num_envs, bool)
         signals = self._finish_sample(np.arange(self.num_envs))
         return self._observe(), self._info(signals)
@@ -111,7 +122,7 @@ class TabletopBatch(VectorEnv):
         target = self._target(actions)
         fresh, moved = np.flatnonzero(self._ended), np.flatnonzero(~self._ended)
         for i in fresh:
-            self._begin(int(i), None)
+            self._begin(int(i), None, None)
         self._advance(moved, target[moved])
         self._stage[fresh] = 0
         signals = self._finish_sample(np.arange(self.num_envs))
@@ -127,14 +138,15 @@ class TabletopBatch(VectorEnv):
         return self._controls(self._reference, self._target(actions))
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Free the threads."""
+        """Free threads and renderer."""
         self.pool.close()
+        self.pictures.close()
 
     # ---- within ------------------------------------------------------------------
 
-    def _begin(self, i: int, seed: int | None) -> None:
+    def _begin(self, i: int, seed: int | None, options: dict[str, Any] | None) -> None:
         world = self.worlds[i]
-        _, info = world.reset(seed=seed)
+        _, info = world.reset(seed=seed, options=options)
         mujoco.mj_getState(world.model, world.data, self.physics[i], _STATE)
         self._sensed[i] = world.data.sensordata
         self._reference[i], self._step[i], self._stage[i] = info["reference"], 0, 0
@@ -144,6 +156,7 @@ class TabletopBatch(VectorEnv):
             self._instance.setdefault(name, np.zeros((self.num_envs, *value.shape)))[i] = value
         late = round(info["drawn"]["delay_s"][0] / world.model.opt.timestep)
         self._late[i] = np.repeat(world.data.ctrl[None], late, axis=0)
+        self._patterns[i] = info["drawn"]["pattern"]
 
     def _target(self, actions: np.ndarray) -> np.ndarray:
         """References (N, 2 J + 1) at the end of the step."""
@@ -211,10 +224,24 @@ class TabletopBatch(VectorEnv):
 
     def _observe(self) -> dict[str, np.ndarray]:
         known = {**self._instance, **self._seen, "time_s": self._step * self.task.ctrl_dt_s}
-        return {
+        numbers = {
             name: np.array(known[name], np.float64).reshape(self.num_envs, *space.shape)
-            for name, space in self.single_observation_space.spaces.items()  # type: ignore[attr-defined]
+            for name, space in self._numbers.items()
         }
+        return numbers | self._look()
+
+    def _look(self) -> dict[str, np.ndarray]:
+        """Pictures (N, ...) of the present state."""
+        taken = []
+        for i, world in enumerate(self.worlds if self.pictures.cameras else ()):
+            if not np.array_equal(self._patterns[i], self._shown):
+                self.pictures.renew_textures(world.model)
+                self._shown = self._patterns[i]
+            mujoco.mj_setState(world.model, world.data, self.physics[i], _STATE)
+            mujoco.mj_kinematics(world.model, world.data)
+            mujoco.mj_camlight(world.model, world.data)
+            taken.append(self.pictures.take(world.data))
+        return {name: np.stack([one[name] for one in taken]) for name in self.pictures.space()}
 
     def _info(self, signals: dict[str, np.ndarray]) -> dict[str, Any]:
         return {

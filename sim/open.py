@@ -11,13 +11,13 @@ from typing import Any
 
 import cloudpickle
 import gymnasium
-from gymnasium.vector.utils import CloudpickleWrapper
 
 from robo.core.errors import ConfigError, TaskError
+from sim.batch import TabletopBatch
 from sim.env import TaskEnv
 from sim.system import SystemEnv
 from sim.tabletop import TabletopEnv
-from sim.vector import SharedVector
+from sim.vector import Serial, SharedVector
 from tasks.arm import ArmTask
 from tasks.registry import load_task
 from tasks.system import SystemTask
@@ -48,13 +48,15 @@ def make(task: Task | str | Path, **options: Any) -> Any:
 def make_vector(
     task: Task | str | Path, n: int, *, processes: int | None = None, **options: Any
 ) -> gymnasium.vector.VectorEnv:
-    """Many environments of a task that step together. Without pictures `sim.batch.TabletopBatch` is faster.
+    """Many environments of a task that step together, over a few processes; see `sim.vector.SharedVector`.
+
+    Without pictures `sim.batch.TabletopBatch`, whose threads need no processes, is as fast and tells more.
 
     Args:
         task: As for `make`.
         n: How many; environment i of ``reset(seed=s)`` gets seed s + i.
-        processes: Over how many processes, see `sim.vector.SharedVector`; None: one for every core; 0: all in this one.
-        options: As of `open_env`.
+        processes: Over how many; None: one for every core; 0: all in this one.
+        options: As of `open_env`; no ``scene``, no ``render_mode``.
 
     Raises:
         ConfigError: `n` is below 1, or `processes` below 0.
@@ -67,7 +69,20 @@ def make_vector(
         if module.__name__ != "__main__" and PathFinder.find_spec(module.__name__.partition(".")[0]) is None:
             # A task file of one's own: a fresh interpreter could not import it, so its code travels along.
             cloudpickle.register_pickle_by_value(module)
-    one = partial(make, task, **options)
-    if not processes:
-        return gymnasium.vector.SyncVectorEnv([one] * n)
-    return SharedVector(CloudpickleWrapper(one), n, processes)
+    together = partial(_make_together, task, options)
+    return SharedVector(together, n, processes) if processes else together(n)
+
+
+def _make_together(task: Task | str | Path, options: dict[str, Any], n: int) -> gymnasium.vector.VectorEnv:
+    return open_together(task if isinstance(task, Task) else load_task(task), n, **options)
+
+
+@singledispatch
+def open_together(task: Task, n: int, **options: Any) -> gymnasium.vector.VectorEnv:
+    """Environments of a task in this process, one thread: one after the other, or all at once where that can be."""
+    return Serial([partial(open_env, task, **options)] * n)
+
+
+@open_together.register
+def _(task: TabletopTask, n: int, **options: Any) -> TabletopBatch:
+    return TabletopBatch(task, n, threads=1, **options)

@@ -16,7 +16,7 @@ IMAGES = ("rgb", "depth", "seg")
 
 
 class Pictures:
-    """Pictures of one model by some of its cameras. Close it.
+    """Pictures by some cameras of a model, of its own states and those of its twins; see `Renderer`. Close it.
 
     Args:
         model: MuJoCo model.
@@ -62,11 +62,11 @@ class Pictures:
             for kind in self.images
         }
 
-    def renew_textures(self) -> None:
-        """Take over textures of the model that have changed."""
+    def renew_textures(self, model: mujoco.MjModel) -> None:
+        """Take over textures of a model that have changed; `take` shows those last taken over."""
         for renderer in (self._renderer, self._pretty):
             if renderer is not None:
-                renderer.renew_textures()
+                renderer.renew_textures(model)
 
     def pretty(self, data: mujoco.MjData, camera: str) -> np.ndarray:
         """A picture for people, (480, 640, 3) uint8.

@@ -134,10 +134,11 @@ def _close_all() -> None:
 
 
 class Renderer:
-    """Takes pictures of one model in one OpenGL context; use it from one thread and close it.
+    """Takes pictures in one OpenGL context; use it from one thread and close it.
 
     Args:
-        model: MuJoCo model.
+        model: MuJoCo model. States of its twins are drawn as well: models that differ in numbers only, such as colours,
+            lights, cameras; textures are those last renewed.
         size: Height and width, or one number for both [pixels].
         pretty: With sky, shadows and smooth shapes, for people. Off for observations; see `make_plain`.
         coarse: Without `pretty`: round shapes of few triangles and arms of few shapes, see `sim.coarse`, drawn three
@@ -241,11 +242,11 @@ class Renderer:
                 index[geom.segid + 1] = geom.objid
         return index[code]
 
-    def renew_textures(self) -> None:
-        """Take over textures of the model that have changed since this renderer was made."""
+    def renew_textures(self, model: mujoco.MjModel) -> None:
+        """Take over textures of a model, this renderer's or a twin, that have changed; the sky does not."""
         self._gl.make_current()
-        for texture in range(self.model.ntex):
-            mujoco.mjr_uploadTexture(self.model, self._context, texture)
+        for texture in np.flatnonzero(model.tex_type != mujoco.mjtTexture.mjTEXTURE_SKYBOX):
+            mujoco.mjr_uploadTexture(model, self._context, int(texture))
 
     def _colours(self) -> np.ndarray:
         height, width = self.size
@@ -262,7 +263,7 @@ class Renderer:
             camera = self.camera(camera)
         scene = self._scene
         scene.flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = scene.flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = segment
-        mujoco.mjv_updateScene(self.model, data, option, None, camera, mujoco.mjtCatBit.mjCAT_ALL, scene)
+        mujoco.mjv_updateScene(data.model, data, option, None, camera, mujoco.mjtCatBit.mjCAT_ALL, scene)
         self._gl.make_current()
         mujoco.mjr_render(self._box, scene, self._context)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import multiprocessing
 import os
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
+import cloudpickle
 import gymnasium
 import numpy as np
 from gymnasium import spaces
@@ -21,15 +23,81 @@ _STOP_S = 5.0
 """A process that does not end by itself within this time is ended."""
 
 
+class Serial(VectorEnv):
+    """N environments of one task in this process, stepped one after the other; told as `SharedVector` tells them.
+
+    Args:
+        makers: Each makes an environment.
+    """
+
+    def __init__(self, makers: Sequence[Callable[[], gymnasium.Env]]) -> None:
+        self.envs = [make() for make in makers]
+        one, self.num_envs = self.envs[0], len(self.envs)
+        self.task = one.unwrapped.task  # type: ignore[attr-defined]
+        self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+        self.single_observation_space, self.single_action_space = one.observation_space, one.action_space
+        self.observation_space = batch_space(one.observation_space, self.num_envs)
+        self.action_space = batch_space(one.action_space, self.num_envs)
+        self._ended = np.zeros(self.num_envs, bool)
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """See `SharedVector.reset`."""
+        seeds = _seeds(seed, self.num_envs)
+        begun = [env.reset(seed=one, options=options) for env, one in zip(self.envs, seeds, strict=True)]
+        self._ended[:] = False
+        return self._stack([obs for obs, _ in begun]), self._told([info for _, info in begun])
+
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """See `SharedVector.step`."""
+        done = [
+            (*env.reset(), 0.0, False, False) if ended else _obs_and_info_first(env.step(action))
+            for env, action, ended in zip(self.envs, actions, self._ended, strict=True)
+        ]
+        obs, infos, rewards, terminated, truncated = zip(*done, strict=True)
+        self._ended = np.array(terminated) | np.array(truncated)
+        flags = np.array(terminated), np.array(truncated)
+        return self._stack(obs), np.array(rewards, float), *flags, self._told(infos)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close them."""
+        for env in self.envs:
+            env.close()
+
+    def _stack(self, seen: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        return {name: np.stack([one[name] for one in seen]) for name in seen[0]}
+
+    def _told(self, infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return {
+            "signals": {name: np.array([i["signals"][name] for i in infos]) for name in self.task.signals},
+            "stage": np.array([i.get("stage", 0) for i in infos]),
+            "success": np.array([i.get("success", False) for i in infos]),
+        }
+
+
+def _obs_and_info_first(result: tuple) -> tuple:
+    obs, reward, terminated, truncated, info = result
+    return obs, info, reward, terminated, truncated
+
+
+def _seeds(seed: int | Sequence[int | None] | None, count: int) -> list[int | None]:
+    if isinstance(seed, Sequence):
+        return list(seed)
+    return [None if seed is None else seed + i for i in range(count)]
+
+
 class SharedVector(VectorEnv):
-    """N environments of one task, spread over processes, each of which steps its share one after the other.
+    """N environments of one task, spread over processes, in each of which a share steps together.
 
     Environment i of ``reset(seed=s)`` gets seed s + i. Observations are copies. Infos hold ``signals`` (name → (N,)),
     ``stage`` and ``success`` (N,). An environment whose episode has ended begins the next one at the next step, whose
     action for it is ignored (Gymnasium's ``NEXT_STEP``).
 
     Args:
-        make: Makes an environment; goes to other processes, so it must pickle.
+        make: Makes that many environments that step together; goes to other processes by cloudpickle.
         count: How many environments.
         processes: Over how many processes; at most `count`.
 
@@ -37,14 +105,15 @@ class SharedVector(VectorEnv):
         RoboError: An environment cannot be made.
     """
 
-    def __init__(self, make: Callable[[], gymnasium.Env], count: int, processes: int) -> None:
-        one = make()
-        self.task = one.unwrapped.task  # type: ignore[attr-defined]
+    def __init__(self, make: Callable[[int], VectorEnv], count: int, processes: int) -> None:
+        one = make(1)
+        self.task = one.task  # type: ignore[attr-defined]
         self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         self.num_envs = count
-        self.single_observation_space, self.single_action_space = one.observation_space, one.action_space
-        self.observation_space = batch_space(one.observation_space, count)
-        self.action_space = batch_space(one.action_space, count)
+        self.single_observation_space = one.single_observation_space
+        self.single_action_space = one.single_action_space
+        self.observation_space = batch_space(self.single_observation_space, count)
+        self.action_space = batch_space(self.single_action_space, count)
         one.close()
         context = multiprocessing.get_context("spawn")
         fields = _fields(self.single_observation_space, self.single_action_space, tuple(self.task.signals))
@@ -56,16 +125,16 @@ class SharedVector(VectorEnv):
         self._rows = _views(memory, fields, count)
         self._pipes: list[Connection] = []
         self._processes = []
-        shares = np.array_split(np.arange(count), min(processes, count))
-        for share in shares:
+        ends = np.linspace(0, count, min(processes, count) + 1).round().astype(int).tolist()
+        self._shares = [slice(first, last) for first, last in itertools.pairwise(ends)]
+        for share in self._shares:
             ours, theirs = context.Pipe()
-            arguments = (theirs, make, memory, fields, count, share.tolist())
+            arguments = (theirs, cloudpickle.dumps(make), memory, fields, count, share)
             process = context.Process(target=_work, args=arguments, daemon=True)
             process.start()
             theirs.close()
             self._pipes.append(ours)
             self._processes.append(process)
-        self._shares = [share.tolist() for share in shares]
         self._wait()
 
     # ---- Gymnasium -----------------------------------------------------------
@@ -82,13 +151,9 @@ class SharedVector(VectorEnv):
         Raises:
             RoboError: An environment refuses.
         """
-        seeds = (
-            list(seed)
-            if isinstance(seed, Sequence)
-            else [None if seed is None else seed + i for i in range(self.num_envs)]
-        )
+        seeds = _seeds(seed, self.num_envs)
         for pipe, share in zip(self._pipes, self._shares, strict=True):
-            self._tell(pipe, ("reset", [seeds[i] for i in share], options))
+            self._tell(pipe, ("reset", seeds[share], options))
         self._wait()
         return self._observe(), self._info()
 
@@ -178,44 +243,32 @@ def _views(memory: Mapping[str, Any], fields: Fields, count: int) -> dict[str, n
 
 def _work(
     pipe: Connection,
-    make: Callable[[], gymnasium.Env],
+    make: bytes,
     memory: Mapping[str, Any],
     fields: Fields,
     count: int,
-    share: list[int],
+    share: slice,
 ) -> None:
     """A process of its own: makes its environments, then does what it is told until nobody speaks to it any more."""
     # Mesa's software renderer starts a thread for every core in each process; they only get into each other's way.
     os.environ.setdefault("LP_NUM_THREADS", "0")
-    rows = _views(memory, fields, count)
-    envs: list[gymnasium.Env] = []
-    ended = [False] * len(share)
+    rows = {name: view[share] for name, view in _views(memory, fields, count).items()}
+    made: list[VectorEnv] = []
 
-    def put(i: int, obs: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> None:
+    def put(obs: Mapping[str, np.ndarray], info: Mapping[str, Any], **more: Any) -> None:
         for name, value in obs.items():
-            rows[f"obs/{name}"][i] = value
-        rows["signals"][i] = list(info["signals"].values())
-        rows["stage"][i], rows["success"][i] = info.get("stage", 0), info.get("success", False)
-
-    def begin(k: int, seed: int | None, options: dict[str, Any] | None) -> None:
-        put(share[k], *envs[k].reset(seed=seed, options=options))
-        rows["reward"][share[k]], rows["terminated"][share[k]], rows["truncated"][share[k]] = 0.0, False, False
-        ended[k] = False
+            rows[f"obs/{name}"][:] = value
+        rows["signals"][:] = np.stack(list(info["signals"].values()), axis=-1)
+        for name, value in (more | {"stage": info["stage"], "success": info["success"]}).items():
+            rows[name][:] = value
 
     def do(what: str, *more: Any) -> None:
         if what == "reset":
             seeds, options = more
-            for k, seed in enumerate(seeds):
-                begin(k, seed, options)
-            return
-        for k, i in enumerate(share):
-            if ended[k]:
-                begin(k, None, None)
-                continue
-            obs, reward, terminated, truncated, info = envs[k].step(rows["action"][i])
-            put(i, obs, info)
-            rows["reward"][i], rows["terminated"][i], rows["truncated"][i] = reward, terminated, truncated
-            ended[k] = bool(terminated or truncated)
+            put(*made[0].reset(seed=seeds, options=options), reward=0.0, terminated=False, truncated=False)
+        else:
+            obs, reward, terminated, truncated, info = made[0].step(rows["action"].copy())
+            put(obs, info, reward=reward, terminated=terminated, truncated=truncated)
 
     def answer(work: Callable[[], None]) -> None:
         try:
@@ -225,12 +278,12 @@ def _work(
         else:
             pipe.send(None)
 
-    answer(lambda: envs.extend(make() for _ in share))
+    answer(lambda: made.append(cloudpickle.loads(make)(share.stop - share.start)))
     while True:
         try:
             message = pipe.recv()
         except (EOFError, KeyboardInterrupt):  # closed, or Ctrl-C in the terminal, which the other process handles
             break
         answer(lambda message=message: do(*message))
-    for env in envs:
-        env.close()
+    for vector in made:
+        vector.close()

@@ -122,6 +122,27 @@ def test_environments_in_processes_are_the_same_too() -> None:
     alone.close()
 
 
+def test_one_renderer_takes_the_pictures_of_every_world() -> None:
+    """Worlds that differ in colours, texture, light and cameras, before and after they begin anew."""
+    looks = dict(randomise=Randomisation.looks(), cameras=("front", "wrist"), images=("rgb", "seg"), size=24)
+    batch = TabletopBatch("reach", WORLDS, control="joint_delta", **looks)
+    alone = [TabletopEnv("reach", control="joint_delta", **looks) for _ in range(WORLDS)]
+    assert batch.single_observation_space == alone[0].observation_space
+    seen, _ = batch.reset(seed=7)
+    mine = [env.reset(seed=7 + i)[0] for i, env in enumerate(alone)]
+    assert len({mine[i]["rgb_front"].tobytes() for i in range(WORLDS)}) == WORLDS
+    steps = batch.task.steps
+    for k, action in enumerate(actions(batch.action_space.shape, steps + 3)):
+        if k % 10 == 0 or k >= steps:
+            for i, obs in enumerate(mine):
+                assert all(np.array_equal(seen[name][i], value) for name, value in obs.items())
+        seen, *_ = batch.step(action)
+        mine = [env.reset()[0] if k == steps else env.step(action[i])[0] for i, env in enumerate(alone)]
+    batch.close()
+    for env in alone:
+        env.close()
+
+
 def test_processes_that_fail_or_die_are_told_in_one_line() -> None:
     vector = make_vector("pick_and_place", 2, control="joint_delta", processes=2)
     with pytest.raises(RoboError, match="reset"):
@@ -147,7 +168,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(RoboError, match="reset"):
         batch.step(np.zeros((2, 8)))
     with pytest.raises(UnknownNameError, match="reset option"):
-        batch.reset(options={"instance": {}})
+        batch.reset(options={"pose": {}})
     batch.reset(seed=0)
     with pytest.raises(NonFiniteError, match="NaN"):
         batch.step(np.full((2, 8), np.nan))
