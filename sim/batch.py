@@ -17,7 +17,7 @@ from mujoco.rollout import Rollout
 from robo.core.errors import ConfigError, NonFiniteError, RoboError
 from robo.core.protocols import hermite
 from sim.pictures import Pictures
-from sim.randomise import Randomisation
+from sim.randomise import Randomisation, texels
 from sim.tabletop import TabletopEnv, as_reference
 from tasks.task import Task
 
@@ -69,7 +69,8 @@ class TabletopBatch(VectorEnv):
         self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         self.task, self.num_envs, self.control, self.scene = first.task, count, control, first.scene
         self.pictures = Pictures(first.model, cameras, images, size)
-        self._patterns, self._shown = [np.zeros(0)] * count, np.zeros(0)
+        self._texels = [texels(world.model) for world in self.worlds]
+        self._shown = self._texels[0].copy()
         self._numbers = first.observation_space.spaces  # type: ignore[attr-defined]
         self.single_observation_space = spaces.Dict(self._numbers | self.pictures.space())
         self.single_action_space = first.action_space
@@ -156,7 +157,6 @@ class TabletopBatch(VectorEnv):
             self._instance.setdefault(name, np.zeros((self.num_envs, *value.shape)))[i] = value
         late = round(info["drawn"]["delay_s"][0] / world.model.opt.timestep)
         self._late[i] = np.repeat(world.data.ctrl[None], late, axis=0)
-        self._patterns[i] = info["drawn"]["pattern"]
 
     def _target(self, actions: np.ndarray) -> np.ndarray:
         """References (N, 2 J + 1) at the end of the step."""
@@ -234,9 +234,9 @@ class TabletopBatch(VectorEnv):
         """Pictures (N, ...) of the present state."""
         taken = []
         for i, world in enumerate(self.worlds if self.pictures.cameras else ()):
-            if not np.array_equal(self._patterns[i], self._shown):
+            if not np.array_equal(self._texels[i], self._shown):
                 self.pictures.renew_textures(world.model)
-                self._shown = self._patterns[i]
+                self._shown = self._texels[i].copy()
             mujoco.mj_setState(world.model, world.data, self.physics[i], _STATE)
             mujoco.mj_kinematics(world.model, world.data)
             mujoco.mj_camlight(world.model, world.data)

@@ -136,10 +136,14 @@ def apply(scene: TabletopScene, drawn: dict[str, np.ndarray]) -> None:
         angle = float(np.linalg.norm(vector))
         mujoco.mju_axisAngle2Quat(quat, vector / max(angle, 1e-9), angle)
         mujoco.mju_mulQuat(model.cam_quat[i], quat, nominal.cam_quat[i])
-    texture = model.texture(TABLE_TEXTURE)
-    texels = model.tex_data[texture.adr[0] : texture.adr[0] + 3 * TEXELS**2]
-    texels[:] = _pattern(drawn["pattern"]).ravel()
+    texels(model)[:] = _pattern(drawn["pattern"]).ravel()
     mujoco.mj_setConst(model, mujoco.MjData(model))
+
+
+def texels(model: mujoco.MjModel) -> np.ndarray:
+    """The texture of the table, a view (n,) uint8 into the model."""
+    start = model.texture(TABLE_TEXTURE).adr[0]
+    return model.tex_data[start : start + 3 * TEXELS**2]
 
 
 def _pattern(numbers: np.ndarray) -> np.ndarray:
