@@ -232,8 +232,10 @@ class TabletopBatch(VectorEnv):
 
     def _look(self) -> dict[str, np.ndarray]:
         """Pictures (N, ...) of the present state."""
+        if not self.pictures.cameras:
+            return {}
         taken = []
-        for i, world in enumerate(self.worlds if self.pictures.cameras else ()):
+        for i, world in enumerate(self.worlds):
             if not np.array_equal(self._texels[i], self._shown):
                 self.pictures.renew_textures(world.model)
                 self._shown = self._texels[i].copy()
@@ -241,7 +243,7 @@ class TabletopBatch(VectorEnv):
             mujoco.mj_kinematics(world.model, world.data)
             mujoco.mj_camlight(world.model, world.data)
             taken.append(self.pictures.take(world.data))
-        return {name: np.stack([one[name] for one in taken]) for name in self.pictures.space()}
+        return {name: np.stack([one[name] for one in taken]) for name in taken[0]}
 
     def _info(self, signals: dict[str, np.ndarray]) -> dict[str, Any]:
         return {
