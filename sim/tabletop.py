@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -266,7 +266,6 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self.control, self.randomise = control, randomise or Randomisation()
         self.scene = scene or TabletopScene(self.task)
         self.model = self.scene.model
-        self.data = mujoco.MjData(self.model)
         self.substeps = round(self.task.ctrl_dt_s / self.model.opt.timestep)
         if abs(self.substeps * self.model.opt.timestep - self.task.ctrl_dt_s) > 1e-9:
             raise TaskError(f"task {self.task.name}: ctrl_dt_s is no multiple of {self.model.opt.timestep:g} s")
@@ -274,7 +273,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self.stages = [parse(stage.condition, self.task.signals) for stage in self.task.stages]
         self._predicates = {str(p): p for p in self.task.formula.predicates}
         self.goal = parse(self.task.goal, self.task.signals)
-        self.pictures = Pictures(self.model, cameras, images, size)
+        self._open(cameras, images, size)
         shapes = {"joint_pos": (robot.dof,), "joint_vel": (robot.dof,), "time_s": (1,)} | dict(self.task.observation)
         self._numbers = {name: spaces.Box(-np.inf, np.inf, shape, np.float64) for name, shape in shapes.items()}
         self.observation_space = spaces.Dict(self._numbers | self.pictures.space())
@@ -308,20 +307,17 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         draw, differ = (np.random.default_rng(s) for s in self.np_random.integers(2**63, size=2))
         given = (options or {}).get("instance")
         instance = self.task.sample(draw) if given is None else {k: np.array(v, float) for k, v in given.items()}
-        scene, data, drawn = self.scene, self.data, self.randomise.draw(differ, self.scene.nominal)
+        scene, drawn = self.scene, self.randomise.draw(differ, self.scene.nominal)
         self._differ(drawn)
-        mujoco.mj_resetData(self.model, data)
-        data.qpos[:] = scene.arrange(instance)
         start, still = np.array(instance["joint_pos"], float), np.zeros(self.task.robot.dof)
-        data.ctrl[:] = scene.controls(start[None], still[None], scene.gripper.open_m)[0]
-        mujoco.mj_step(self.model, data, nstep=round(SETTLE_S / self.model.opt.timestep))
-        data.time = 0.0
+        ctrl = scene.controls(start[None], still[None], scene.gripper.open_m)[0]
+        self._begin(scene.arrange(instance), ctrl, round(SETTLE_S / self.model.opt.timestep))
         late = round(drawn["delay_s"][0] / self.model.opt.timestep)
         self._episode = _Episode(
             instance=instance,
             drawn=drawn,
             reference=np.concatenate([start, still, [scene.gripper.open_m]]),
-            late=np.repeat(data.ctrl[None], late, axis=0),
+            late=np.repeat(ctrl[None], late, axis=0),
             contacts={},
             trace=[],
         )
@@ -347,17 +343,13 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             before[:dof], before[dof:-1], target[:dof], target[dof:-1], self._phase, self.task.ctrl_dt_s
         )
         widths = before[-1] + self._phase[:, 0] * (target[-1] - before[-1])
-        model, data, scene = self.model, self.data, self.scene
-        ctrl, qpos, qvel = data.ctrl, data.qpos, data.qvel
-        limits = self.task.robot.limits
+        data, scene, limits = self.data, self.scene, self.task.robot.limits
+        qpos, qvel = data.qpos, data.qvel
         controls = scene.controls(path_pos, path_vel, widths)
         if len(episode.late):
             arrived = np.concatenate([episode.late, controls])
             controls, episode.late = arrived[: self.substeps], arrived[self.substeps :]
-        data.qacc_warmstart[:] = 0.0  # a control step depends on the physical state alone
-        for row in controls:
-            ctrl[:] = row
-            mujoco.mj_step(model, data)
+        for _ in self._advance(controls):
             for link in scene.touching(data.sensordata):
                 episode.contacts[link] = episode.contacts.get(link, 0) + 1
             pos, vel = qpos[scene.qpos], qvel[scene.dof]
@@ -403,10 +395,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         Raises:
             RoboError: `reset` was not called.
         """
-        physics = np.empty(mujoco.mj_stateSize(self.model, _STATE))
-        mujoco.mj_getState(self.model, self.data, physics, _STATE)
-        streams = {"env": self.np_random.bit_generator.state}
-        return copy.deepcopy({"physics": physics, "streams": streams} | vars(self._running()))
+        episode, streams = self._running(), {"env": self.np_random.bit_generator.state}
+        return copy.deepcopy({"physics": self._physics(), "streams": streams} | vars(episode))
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`, of this or another environment of the same task: bit-equal to the original.
@@ -422,7 +412,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             episode = _Episode(**kept)
         except (KeyError, TypeError, ValueError) as error:
             raise RoboError(f"not a state of an environment: {error}; pass what env.state() returned") from error
-        size = mujoco.mj_stateSize(self.model, _STATE)
+        size = self._physics().size
         if np.shape(physics) != (size,):
             raise RoboError(
                 f"state of another scene: its physics has {np.size(physics)} numbers, {self.task.name} has {size}"
@@ -430,6 +420,46 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._np_random, self._episode = generator, episode
         self._differ(episode.drawn)
         self.scene.arrange(episode.instance)
+        self._go_on_from(physics)
+
+    # ---- the physics: what an environment on another engine overrides --------------
+
+    def _open(self, cameras: Sequence[str], images: Sequence[str], size: int | tuple[int, int]) -> None:
+        """Make ``data``, whose ``qpos``, ``qvel`` and ``sensordata`` hold the present state, and ``pictures``."""
+        self.data = mujoco.MjData(self.model)
+        self.pictures = Pictures(self.model, cameras, images, size)
+
+    def _begin(self, qpos: np.ndarray, ctrl: np.ndarray, steps: int) -> None:
+        """Start at rest from positions (nq,) and let things settle for so many physics steps; that is time 0."""
+        mujoco.mj_resetData(self.model, self.data)
+        self.data.qpos[:], self.data.ctrl[:] = qpos, ctrl
+        mujoco.mj_step(self.model, self.data, nstep=steps)
+        self.data.time = 0.0
+
+    def _advance(self, controls: np.ndarray) -> Iterator[None]:
+        """Go on by a physics step for each row of controls (steps, nu), one whenever asked; brings ``data`` up to date.
+
+        What follows depends on the physical state at the beginning alone.
+        """
+        data = self.data
+        data.qacc_warmstart[:] = 0.0
+        for row in controls:
+            data.ctrl[:] = row
+            mujoco.mj_step(self.model, data)
+            yield
+
+    def _sense(self) -> None:
+        """Bring all of ``data`` up to date with the present state."""
+        mujoco.mj_forward(self.model, self.data)
+
+    def _physics(self) -> np.ndarray:
+        """The physical state as numbers, a copy."""
+        physics = np.empty(mujoco.mj_stateSize(self.model, _STATE))
+        mujoco.mj_getState(self.model, self.data, physics, _STATE)
+        return physics
+
+    def _go_on_from(self, physics: np.ndarray) -> None:
+        """Take a physical state over; the model is set up for the episode that it is of."""
         mujoco.mj_setState(self.model, self.data, physics, _STATE)
         mujoco.mj_forward(self.model, self.data)
 
@@ -440,7 +470,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         before = self._drawn
         if before is None or any(not np.array_equal(before[name], value) for name, value in drawn.items()):
             apply(self.scene, drawn)
-            self.pictures.renew_textures()
+            self.pictures.renew_textures(self.model)
             self._drawn = drawn
 
     def _running(self) -> _Episode:
@@ -459,7 +489,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     def _finish_sample(self) -> None:
         """Bring what depends on the state up to date and take the sample's signals."""
         episode, data = self._running(), self.data
-        mujoco.mj_forward(self.model, data)
+        self._sense()
         self._state = self.scene.state(data.qpos, data.qvel, data.sensordata)
         signals = {k: float(v) for k, v in self.task.measure(self._state, episode.instance).items()}
         episode.trace.append(signals)
