@@ -1,7 +1,8 @@
-"""The environment of any task: its class decides which."""
+"""The environment of any task: its class decides which, and for tasks on a tabletop the physics."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from functools import partial, singledispatch
@@ -12,7 +13,7 @@ from typing import Any
 import cloudpickle
 import gymnasium
 
-from robo.core.errors import ConfigError, TaskError
+from robo.core.errors import ConfigError, TaskError, UnknownNameError
 from sim.batch import TabletopBatch
 from sim.env import TaskEnv
 from sim.system import SystemEnv
@@ -24,19 +25,33 @@ from tasks.system import SystemTask
 from tasks.tabletop.base import TabletopTask
 from tasks.task import Task
 
+PHYSICS = {"mujoco": "sim.tabletop:TabletopEnv", "bullet": "sim.bullet:BulletEnv"}
+"""What can move a task on a tabletop → the environment that does, imported when it is asked for."""
+
 
 @singledispatch
 def open_env(task: Task, **options: Any) -> gymnasium.Env:
     """The environment of a task; options are those of `TaskEnv`, `TabletopEnv` or `SystemEnv`.
 
+    Tasks on a tabletop also take ``physics``, of `PHYSICS`: ``"mujoco"`` (the default) or ``"bullet"``.
+
     Raises:
-        TaskError: No environment for this kind of task.
+        TaskError: No environment for this kind of task, or none on this physics.
+        UnknownNameError: No such physics.
+        MissingDependencyError: Its package is not installed.
     """
     raise TaskError(f"no environment for task {task.name}, a {type(task).__name__}")
 
 
+@open_env.register
+def _(task: TabletopTask, *, physics: str = "mujoco", **options: Any) -> TabletopEnv:
+    if physics not in PHYSICS:
+        raise UnknownNameError("physics", physics, PHYSICS)
+    module, _, name = PHYSICS[physics].partition(":")
+    return getattr(importlib.import_module(module), name)(task, **options)
+
+
 open_env.register(ArmTask)(TaskEnv)
-open_env.register(TabletopTask)(TabletopEnv)
 open_env.register(SystemTask)(SystemEnv)
 
 
@@ -84,5 +99,7 @@ def open_together(task: Task, n: int, **options: Any) -> gymnasium.vector.Vector
 
 
 @open_together.register
-def _(task: TabletopTask, n: int, **options: Any) -> TabletopBatch:
+def _(task: TabletopTask, n: int, *, attach: bool = False, **options: Any) -> gymnasium.vector.VectorEnv:
+    if attach:  # what is fastened to what is no part of the state that MuJoCo's threads take
+        return Serial([partial(open_env, task, attach=True, **options)] * n)
     return TabletopBatch(task, n, threads=1, **options)

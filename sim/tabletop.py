@@ -34,10 +34,19 @@ _STATE, _DATA = mujoco.mjtState.mjSTATE_INTEGRATION, mujoco.mjtConDataField
 _FOUND, _FORCE = (1 << int(kind) for kind in (_DATA.mjCONDATA_FOUND, _DATA.mjCONDATA_FORCE))
 _MAX_FORCE, _NET_FORCE = 2, 3
 """How a contact sensor sums up: the strongest contact, or the sum of all."""
+_ATTACH = "attach|"
+ATTACH_N, LET_GO_M = 0.5, 0.002
+"""With `attach`: so hard both jaws press on a thing before it is fastened; told to open by so much they let it go."""
 
 
-def compose_tabletop(task: TabletopTask) -> mujoco.MjSpec:
-    """The scene of `sim.scene.compose` on a table, with firm grips and the sensors that `TabletopScene` reads."""
+def compose_tabletop(task: TabletopTask, attach: bool = False) -> mujoco.MjSpec:
+    """The scene of `sim.scene.compose` on a table, with firm grips and the sensors that `TabletopScene` reads.
+
+    With `attach` every thing can be fastened to the tool, see `TabletopEnv`.
+
+    Raises:
+        TaskError: The task names a thing that it does not build.
+    """
     spec = compose(task)
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     spec.option.impratio = 10.0  # what is held does not slip
@@ -58,11 +67,19 @@ def compose_tabletop(task: TabletopTask) -> mujoco.MjSpec:
     room = spec.worldbody.add_geom(name=ROOM, **(looks | {"type": mujoco.mjtGeom.mjGEOM_PLANE}))
     room.pos, room.size, room.rgba = [0, 0, -TABLE_M], [3, 3, 0.1], [0.50, 0.54, 0.58, 1]
     spec.geom(FLOOR).rgba = [0, 0, 0, 0]  # solid, but the table is what is seen
-    _sense(spec, task)
+    for thing in task.things:
+        if spec.body(thing) is None:
+            raise TaskError(f"task {task.name}: {UnknownNameError('body', thing, [b.name for b in spec.bodies])}")
+    _add_sensors(spec, task)
+    if attach:
+        tool = spec.site("tcp").parent.name
+        for thing in task.things:
+            weld = spec.add_equality(type=mujoco.mjtEq.mjEQ_WELD, objtype=mujoco.mjtObj.mjOBJ_BODY, active=False)
+            weld.name, weld.name1, weld.name2 = f"{_ATTACH}{thing}", tool, thing
     return spec
 
 
-def _sense(spec: mujoco.MjSpec, task: TabletopTask) -> None:
+def _add_sensors(spec: mujoco.MjSpec, task: TabletopTask) -> None:
     kinds, objects = mujoco.mjtSensor, mujoco.mjtObj
     gripper = task.robot.gripper
     assert gripper is not None
@@ -236,6 +253,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         control: What an action is.
         randomise: How far worlds differ; every episode draws afresh.
         scene: The task's, compiled already and used by nobody else; see `TabletopScene.twin`.
+        attach: What both jaws press on is fastened to the tool until they are told to open, as RLBench has it. Without,
+            friction has to hold it, as everywhere else in this project.
         cameras, images, size: Pictures in the observation; see `sim.pictures.Pictures`.
         render_mode: ``"rgb_array"`` for `render`; None.
 
@@ -252,6 +271,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         control: str = "reference",
         randomise: Randomisation | None = None,
         scene: TabletopScene | None = None,
+        attach: bool = False,
         cameras: Sequence[str] = (),
         images: Sequence[str] = ("rgb",),
         size: int | tuple[int, int] = 96,
@@ -264,7 +284,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         robot = self.task.robot
         self.command: Command = command(control if control != "reference" else "joint_pos", robot, self.task.ctrl_dt_s)
         self.control, self.randomise = control, randomise or Randomisation()
-        self.scene = scene or TabletopScene(self.task)
+        self.scene = scene or TabletopScene(self.task, compose_tabletop(self.task, attach))
+        self._attachable = self.task.things if attach else ()
         self.model = self.scene.model
         self.substeps = round(self.task.ctrl_dt_s / self.model.opt.timestep)
         if abs(self.substeps * self.model.opt.timestep - self.task.ctrl_dt_s) > 1e-9:
@@ -298,6 +319,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
         Raises:
             UnknownNameError: An option that does not exist.
+            RoboError: The given instance is none of this task.
         """
         super().reset(seed=seed)
         for name in options or {}:
@@ -305,8 +327,9 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
                 raise UnknownNameError("reset option", name, ["instance"])
         # Streams of their own: where things are does not depend on how the worlds differ.
         draw, differ = (np.random.default_rng(s) for s in self.np_random.integers(2**63, size=2))
-        given = (options or {}).get("instance")
-        instance = self.task.sample(draw) if given is None else {k: np.array(v, float) for k, v in given.items()}
+        instance = self.task.sample(draw)
+        if (given := (options or {}).get("instance")) is not None:
+            instance = self._like(instance, given)
         scene, drawn = self.scene, self.randomise.draw(differ, self.scene.nominal)
         self._differ(drawn)
         start, still = np.array(instance["joint_pos"], float), np.zeros(self.task.robot.dof)
@@ -320,6 +343,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             late=np.repeat(ctrl[None], late, axis=0),
             contacts={},
             trace=[],
+            attached={},
         )
         self._finish_sample()
         info = self._info()
@@ -359,6 +383,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             raise NonFiniteError(f"physics of {self.task.name} blew up at {data.time:g} s; reset() to go on")
         episode.step += 1
         self._finish_sample()
+        self._attach()
         reward = float(self.task.staged_reward(episode.trace[-1], episode.stage))
         return self._observe(), reward, False, episode.step >= self.task.steps, self._info()
 
@@ -420,6 +445,9 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._np_random, self._episode = generator, episode
         self._differ(episode.drawn)
         self.scene.arrange(episode.instance)
+        for thing in self._attachable:
+            held = episode.attached.get(thing)
+            self._fasten(thing, None if held is None else held[1:])
         self._go_on_from(physics)
 
     # ---- the physics: what an environment on another engine overrides --------------
@@ -448,6 +476,13 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             mujoco.mj_step(self.model, data)
             yield
 
+    def _fasten(self, thing: str, pose: np.ndarray | None) -> None:
+        """Hold a thing at a pose (7,) in the frame of the tool's body; None: let it go."""
+        weld = self.model.equality(f"{_ATTACH}{thing}").id
+        self.data.eq_active[weld] = pose is not None
+        if pose is not None:
+            self.model.eq_data[weld, :3], self.model.eq_data[weld, 3:10] = 0.0, pose
+
     def _sense(self) -> None:
         """Bring all of ``data`` up to date with the present state."""
         mujoco.mj_forward(self.model, self.data)
@@ -464,6 +499,51 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         mujoco.mj_forward(self.model, self.data)
 
     # ---- within ------------------------------------------------------------------
+
+    def _like(self, sample: Mapping[str, np.ndarray], given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """A given instance as numbers, if it is one such as the task draws."""
+        for name in given:
+            if name not in sample:
+                raise RoboError(f"instance of {self.task.name}: {UnknownNameError('key', name, sample)}")
+        instance = {}
+        for name, like in sample.items():
+            if name not in given:
+                raise RoboError(f"instance of {self.task.name} lacks {name!r}; it needs {', '.join(sample)}")
+            try:
+                value = np.array(given[name], float)
+            except (TypeError, ValueError) as error:
+                raise RoboError(f"instance of {self.task.name}: {name} is {given[name]!r}, no numbers") from error
+            if value.shape != like.shape or not np.isfinite(value).all():
+                raise RoboError(
+                    f"instance of {self.task.name}: {name} must be {like.shape} finite numbers, not {value}"
+                )
+            instance[name] = value
+        return instance
+
+    def _attach(self) -> None:
+        """Fasten what both jaws press on; let go of what they open for."""
+        episode = self._running()
+        width = episode.reference[-1]
+        for thing in self._attachable:
+            held = episode.attached.get(thing)
+            if held is not None and width > held[0] + LET_GO_M:
+                del episode.attached[thing]
+                self._fasten(thing, None)
+            elif held is None and self._state[f"{thing}_held_n"] > ATTACH_N and width < self._state["gripper_width_m"]:
+                pose = self._in_tool(thing)
+                episode.attached[thing] = np.array([self._state["gripper_width_m"], *pose])
+                self._fasten(thing, pose)
+
+    def _in_tool(self, thing: str) -> np.ndarray:
+        """Pose of a thing in the frame of the body that the tool is part of: position, quaternion wxyz, (7,)."""
+        data, model = self.data, self.model
+        body, tool = model.body(thing).id, model.site_bodyid[model.site("tcp").id]
+        back, quat, pose = np.empty(4), np.empty(4), np.empty(7)
+        mujoco.mju_negQuat(back, data.xquat[tool])
+        mujoco.mju_rotVecQuat(pose[:3], data.xpos[body] - data.xpos[tool], back)
+        mujoco.mju_mulQuat(quat, back, data.xquat[body])
+        pose[3:] = quat
+        return pose
 
     def _differ(self, drawn: dict[str, np.ndarray]) -> None:
         """Make the world the one that was drawn, if it is another than the last."""
@@ -559,6 +639,8 @@ class _Episode:
     """Controls that are still on their way, (delay in physics steps, nu)."""
     contacts: dict[str, int]
     trace: list[dict[str, float]]
+    attached: dict[str, np.ndarray]
+    """Thing that is fastened → width of the jaws when it was, its pose in the frame of the tool's body, (8,)."""
     joint_limit: int = 0
     velocity: int = 0
     stage: int = 0
