@@ -43,7 +43,7 @@ demo: setup
 	@$(BIN)/python tools/demo.py
 
 test: lint
-	@$(BIN)/python tools/system.py render browser
+	@$(BIN)/python tools/system.py render browser pointcloud
 	$(BIN)/pytest -n $(JOBS)
 
 lint: setup

@@ -15,7 +15,7 @@ from tools import lock, system
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SCRIPTS = PROJECT["project"]["scripts"]
-HEAVY = ("torch", "mujoco", "rerun", "gymnasium", "av", "matplotlib", "open3d")
+HEAVY = ("torch", "mujoco", "rerun", "gymnasium", "av", "matplotlib", "open3d", "viser", "trimesh")
 
 
 def _tracked() -> list[Path]:

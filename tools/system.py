@@ -1,13 +1,15 @@
-"""Check what pip cannot install (an OpenGL library, a browser); install it where that is permitted.
+"""Check what pip cannot install (an OpenGL library, a browser, libusb); install it where that is permitted.
 
-    python tools/system.py render            for pictures
-    python tools/system.py render browser    and for the tests of the viewer
+    python tools/system.py render                       for pictures
+    python tools/system.py pointcloud                   for point clouds
+    python tools/system.py render browser pointcloud    for all of the tests
 
 Where it may not install, it stops with exit code 1 and prints the exact command.
 """
 
 from __future__ import annotations
 
+import ctypes.util
 import os
 import shutil
 import subprocess
@@ -33,9 +35,12 @@ def _renders() -> bool:
     return any(not probe(name) for name in RENDER_PACKAGES)
 
 
+USB_PACKAGES = ("libusb-1.0-0",)
+
 NEEDS = {
     "render": Need("an OpenGL library that draws without a screen (EGL or OSMesa)", _renders, RENDER_PACKAGES["egl"]),
     "browser": Need("Chromium, which the viewer's tests open", lambda: browser() is not None, ("chromium",)),
+    "pointcloud": Need("libusb, which open3d loads", lambda: bool(ctypes.util.find_library("usb-1.0")), USB_PACKAGES),
 }
 
 

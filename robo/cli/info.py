@@ -55,6 +55,10 @@ def collect() -> dict[str, Any]:
     return found
 
 
+SAME = {"open3d": "open3d-cpu"}
+"""Packages under another name."""
+
+
 def browser() -> str | None:
     """Path of an installed Chromium or Chrome, or None."""
     return next((path for name in BROWSERS if (path := shutil.which(name))), None)
@@ -67,7 +71,7 @@ def _packages() -> dict[str, Any]:
     for line in importlib.metadata.requires(DISTRIBUTION) or []:
         name = re.split(r"[^\w.-]", line, maxsplit=1)[0]
         extra = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", line)
-        version = _version(name)
+        version = _version(name) or _version(SAME.get(name, name))
         if extra is None:
             core[name] = version
         else:

@@ -46,8 +46,8 @@ def viewer(recording: Path, *, web_port: int | None = None, data_port: int | Non
         raise RunError(f"no recording at {recording}; make one with: robo-view RUN --save {recording}")
     usual = (WEB_PORT, DATA_PORT)
     while True:
-        web = _port(web_port, usual[0], "--port")
-        data = _port(data_port, usual[1], "--data-port")
+        web = choose_port(web_port, usual[0], "--port")
+        data = choose_port(data_port, usual[1], "--data-port")
         try:
             process = _start(recording, web, data)
             break
@@ -69,7 +69,12 @@ def _command() -> Path:
     return path
 
 
-def _port(asked: int | None, usual: int, option: str) -> int:
+def choose_port(asked: int | None, usual: int, option: str) -> int:
+    """The port that was asked for, else the usual one, or a free one if that is taken.
+
+    Raises:
+        ConfigError: It is none, or it was asked for and is taken.
+    """
     if asked is not None and not 1 <= asked <= 65535:
         raise ConfigError(f"{option} must be 1 .. 65535, not {asked}")
     for port in (usual, 0) if asked is None else (asked,):
