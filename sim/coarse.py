@@ -10,6 +10,8 @@ import trimesh
 
 FINE_GROUP, COARSE_GROUP = 1, 5
 """Geom groups of the shapes as they are, and of the meshes, which MuJoCo's own viewers hide."""
+MOST_GROUP = 2
+"""Geoms and sites of higher groups are not meant to be seen by people."""
 SLICES = 10
 """Corners of a circle."""
 RINGS = 4
@@ -51,7 +53,7 @@ def seen(coarse: bool) -> mujoco.MjvOption:
 def _only_seen(spec: mujoco.MjSpec, geom: Any) -> bool:
     material = spec.material(geom.material) if geom.material else None
     textured = material is not None and any(material.textures)
-    return not (geom.contype or geom.conaffinity or textured) and geom.group <= 2
+    return not (geom.contype or geom.conaffinity or textured) and geom.group <= MOST_GROUP
 
 
 _SHAPES = {

@@ -141,3 +141,18 @@ class Scene:
 
     def _name(self, geom: int) -> str:
         return self.model.geom(geom).name or f"{self.model.body(self.model.geom_bodyid[geom]).name}#{geom}"
+
+
+def geom_rgba(model: mujoco.MjModel, geom: int) -> np.ndarray:
+    """Colour (4,) of a geom, 0..1; of a texture its mean."""
+    rgba, material = model.geom_rgba[geom].copy(), model.geom_matid[geom]
+    if material < 0:
+        return rgba
+    if np.allclose(rgba, (0.5, 0.5, 0.5, 1.0)):  # MuJoCo takes the material's where the geom keeps the default
+        rgba = model.mat_rgba[material].copy()
+    texture = model.mat_texid[material, mujoco.mjtTextureRole.mjTEXROLE_RGB]
+    if texture >= 0:
+        first, channels = model.tex_adr[texture], model.tex_nchannel[texture]
+        texels = model.tex_data[first : first + channels * model.tex_width[texture] * model.tex_height[texture]]
+        rgba[:3] *= texels.reshape(-1, channels)[:, :3].mean(axis=0) / 255.0
+    return rgba

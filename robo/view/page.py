@@ -20,8 +20,10 @@ from robo.view.live import SPEEDS, Moment, Session
 from robo.view.serve import HOST, WEB_PORT, choose_port
 from robo.view.style import BAD_RGB, GOOD_RGB
 from sim import pointcloud
+from sim.coarse import MOST_GROUP
 from sim.pictures import IMAGES, Pictures
 from sim.render import Renderer
+from sim.scene import geom_rgba
 from tasks.arm import Camera, SceneTask
 from tasks.task import Task
 
@@ -371,7 +373,7 @@ class Shapes:
         self._bodies = [scene.add_frame(f"{ROOT}/{body}", show_axes=False) for body in range(model.nbody)]
         self._poses = np.full((model.nbody, 7), np.nan)
         self._geoms = {i: handle for i in range(model.ngeom) if (handle := _geom(scene, model, i)) is not None}
-        self._colours = {i: _rgba(model, i) for i in self._geoms}
+        self._colours = {i: geom_rgba(model, i) for i in self._geoms}
         for site in range(model.nsite):
             if model.site_group[site] <= MOST_GROUP and model.site_rgba[site, 3] > 0.0:
                 name = f"{ROOT}/{model.site_bodyid[site]}/site{site}"
@@ -394,7 +396,7 @@ class Shapes:
             self._bodies[body].position, self._bodies[body].wxyz = poses[body, :3], poses[body, 3:]
         self._poses = poses
         for geom, handle in self._geoms.items():
-            rgba = _rgba(self.model, geom)
+            rgba = geom_rgba(self.model, geom)
             if not np.array_equal(rgba, self._colours[geom]):
                 handle.color, handle.opacity = _colour(rgba), _opacity(rgba)
                 self._colours[geom] = rgba
@@ -405,8 +407,6 @@ class Shapes:
 
 
 ROOT = "/shapes"
-MOST_GROUP = 2
-"""Geoms and sites of higher groups are not meant to be seen."""
 PLANE_HALF_M, THIN_M = 3.0, 0.01
 """How much of a plane is shown, from its middle to its sides, and how thick."""
 _SHAPE = mujoco.mjtGeom
@@ -414,7 +414,7 @@ _SHAPE = mujoco.mjtGeom
 
 def _geom(scene: viser.SceneApi, model: mujoco.MjModel, geom: int) -> Any:
     """A geom in the frame of its body; None for what is not seen."""
-    rgba = _rgba(model, geom)
+    rgba = geom_rgba(model, geom)
     if model.geom_group[geom] > MOST_GROUP or rgba[3] == 0.0:
         return None
     name, kind = f"{ROOT}/{model.geom_bodyid[geom]}/geom{geom}", _SHAPE(model.geom_type[geom])
@@ -461,21 +461,6 @@ def _mesh(model: mujoco.MjModel, mesh: int) -> tuple[np.ndarray, np.ndarray]:
     unique, index = np.unique(corners.reshape(-1, 2), axis=0, return_inverse=True)
     first, vertices = model.mesh_vertadr[mesh], model.mesh_vertnum[mesh]
     return model.mesh_vert[first : first + vertices][unique[:, 0]], index.reshape(-1, 3)
-
-
-def _rgba(model: mujoco.MjModel, geom: int) -> np.ndarray:
-    """Colour (4,) of a geom, 0..1; of a texture its mean."""
-    rgba, material = model.geom_rgba[geom].copy(), model.geom_matid[geom]
-    if material < 0:
-        return rgba
-    if np.allclose(rgba, (0.5, 0.5, 0.5, 1.0)):  # MuJoCo takes the material's where the geom keeps the default
-        rgba = model.mat_rgba[material].copy()
-    texture = model.mat_texid[material, mujoco.mjtTextureRole.mjTEXROLE_RGB]
-    if texture >= 0:
-        first, channels = model.tex_adr[texture], model.tex_nchannel[texture]
-        texels = model.tex_data[first : first + channels * model.tex_width[texture] * model.tex_height[texture]]
-        rgba[:3] *= texels.reshape(-1, channels)[:, :3].mean(axis=0) / 255.0
-    return rgba
 
 
 def _colour(rgba: np.ndarray) -> tuple[int, int, int]:

@@ -20,7 +20,9 @@ from robo.view.charts import predicates_by_unit
 from robo.view.playback import Playback, open_playback
 from robo.view.style import CONTROLLER_RGB, INK_RGB, PATH_RGB, PLAN_RGB, RHO_RGB, SERIES_RGB
 from robo.view.views import open_view
+from sim.coarse import MOST_GROUP
 from sim.render import Renderer
+from sim.scene import geom_rgba
 from tasks.arm import SceneTask
 from tasks.system import SystemTask
 from tasks.task import Task
@@ -210,7 +212,7 @@ def _log_shapes(stream: rr.RecordingStream, playback: Playback) -> None:
     for body in range(model.nbody):
         shapes: dict[str, list[tuple]] = {}
         for geom in range(model.ngeom):
-            seen = model.geom_group[geom] <= 2 and _rgba(model, geom)[3] > 0
+            seen = model.geom_group[geom] <= MOST_GROUP and geom_rgba(model, geom)[3] > 0
             if model.geom_bodyid[geom] == body and seen:
                 shape = mujoco.mjtGeom(model.geom_type[geom])
                 if shape == mujoco.mjtGeom.mjGEOM_MESH:
@@ -218,11 +220,11 @@ def _log_shapes(stream: rr.RecordingStream, playback: Playback) -> None:
                 elif shape == mujoco.mjtGeom.mjGEOM_PLANE:
                     stream.log(f"{_path(model, body)}/plane{geom}", _plane(model, geom), static=True)
                 elif kind := _KINDS.get(shape):
-                    row = (model.geom_pos[geom], model.geom_quat[geom], model.geom_size[geom], _rgba(model, geom))
+                    row = (model.geom_pos[geom], model.geom_quat[geom], model.geom_size[geom], geom_rgba(model, geom))
                     shapes.setdefault(kind, []).append(row)
         for site in range(model.nsite):
             kind = _KINDS.get(mujoco.mjtGeom(model.site_type[site]))
-            if model.site_bodyid[site] == body and model.site_group[site] <= 2 and kind:
+            if model.site_bodyid[site] == body and model.site_group[site] <= MOST_GROUP and kind:
                 row = (model.site_pos[site], model.site_quat[site], model.site_size[site], model.site_rgba[site])
                 shapes.setdefault(kind, []).append(row)
         for kind, rows in shapes.items():
@@ -275,7 +277,7 @@ def _mesh(model: mujoco.MjModel, geom: int) -> rr.Mesh3D:
     return rr.Mesh3D(
         vertex_positions=vertices,
         triangle_indices=model.mesh_face[face : face + faces],
-        albedo_factor=(_rgba(model, geom) * 255).round().astype(np.uint8),
+        albedo_factor=(geom_rgba(model, geom) * 255).round().astype(np.uint8),
     )
 
 
@@ -289,12 +291,6 @@ def _plane(model: mujoco.MjModel, geom: int) -> rr.Boxes3D:
         colors=[FLOOR_RGB],
         fill_mode="solid",
     )
-
-
-def _rgba(model: mujoco.MjModel, geom: int) -> np.ndarray:
-    material, own = model.geom_matid[geom], model.geom_rgba[geom]
-    # MuJoCo takes the material's colour where the geom keeps the default.
-    return model.mat_rgba[material] if material >= 0 and np.allclose(own, [0.5, 0.5, 0.5, 1]) else own
 
 
 def _path(model: mujoco.MjModel, body: int) -> str:

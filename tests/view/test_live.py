@@ -26,6 +26,7 @@ from robo.view import page as page_module
 from robo.view.live import LAG_S, Session
 from robo.view.page import Page
 from sim.open import make
+from sim.scene import geom_rgba
 from tasks.registry import load_task
 from tests.evaluate import runs
 from tests.view.tools import page as browser
@@ -378,7 +379,7 @@ def test_all_that_is_seen_of_a_scene_is_on_the_page(name: str, run: Path) -> Non
     with Page(session) as page:
         handles = page._server.scene._handle_from_node_name
         for geom in range(model.ngeom):
-            rgba = page_module._rgba(model, geom)
+            rgba = geom_rgba(model, geom)
             where = f"{page_module.ROOT}/{model.geom_bodyid[geom]}/geom{geom}"
             assert (where in handles) == (model.geom_group[geom] <= 2 and rgba[3] > 0)
         page._draw_shapes()
