@@ -1,4 +1,4 @@
-"""Worlds that step: arms on MuJoCo, systems under their own dynamics, behind one Gymnasium interface.
+"""Worlds that step: arms on MuJoCo or Bullet, systems under their own dynamics, behind one Gymnasium interface.
 
 Importing this package registers every known task with Gymnasium: ``robo/reach_avoid-v0``, ``bench/car-v0``.
 """
@@ -16,12 +16,14 @@ from tasks.registry import TASKS
 
 if TYPE_CHECKING:
     from sim.batch import TabletopBatch
+    from sim.bullet import BulletEnv
     from sim.env import EnvOptions, TaskEnv
     from sim.open import make, make_vector, open_env
     from sim.randomise import Randomisation
     from sim.tabletop import TabletopEnv
 
 __all__ = [
+    "BulletEnv",
     "EnvOptions",
     "Randomisation",
     "TabletopBatch",
@@ -67,6 +69,7 @@ _EXPORTS = {
     **dict.fromkeys(("EnvOptions", "TaskEnv"), "sim.env"),
     "TabletopEnv": "sim.tabletop",
     "TabletopBatch": "sim.batch",
+    "BulletEnv": "sim.bullet",
     "Randomisation": "sim.randomise",
 }
 

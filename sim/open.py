@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from functools import partial, singledispatch
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -51,8 +52,17 @@ def _(task: TabletopTask, *, physics: str = "mujoco", **options: Any) -> Tableto
     return getattr(importlib.import_module(module), name)(task, **options)
 
 
-open_env.register(ArmTask)(TaskEnv)
-open_env.register(SystemTask)(SystemEnv)
+def _only(env: Callable[..., gymnasium.Env]) -> Callable[..., gymnasium.Env]:
+    def opened(task: Task, *, physics: str | None = None, **options: Any) -> gymnasium.Env:
+        if physics is not None:
+            raise TaskError(f"physics {physics!r} is for tasks on a tabletop, such as pick_and_place, not {task.name}")
+        return env(task, **options)
+
+    return opened
+
+
+open_env.register(ArmTask)(_only(TaskEnv))
+open_env.register(SystemTask)(_only(SystemEnv))
 
 
 def make(task: Task | str | Path, **options: Any) -> Any:
@@ -99,7 +109,9 @@ def open_together(task: Task, n: int, **options: Any) -> gymnasium.vector.Vector
 
 
 @open_together.register
-def _(task: TabletopTask, n: int, *, attach: bool = False, **options: Any) -> gymnasium.vector.VectorEnv:
-    if attach:  # what is fastened to what is no part of the state that MuJoCo's threads take
-        return Serial([partial(open_env, task, attach=True, **options)] * n)
+def _(
+    task: TabletopTask, n: int, *, attach: bool = False, physics: str = "mujoco", **options: Any
+) -> gymnasium.vector.VectorEnv:
+    if attach or physics != "mujoco":  # what is fastened to what is no part of the state that MuJoCo's threads take
+        return Serial([partial(open_env, task, attach=attach, physics=physics, **options)] * n)
     return TabletopBatch(task, n, threads=1, **options)
