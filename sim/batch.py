@@ -106,7 +106,7 @@ class TabletopBatch(VectorEnv):
         for i, one in enumerate(seeds):
             self._begin(i, one, options)
         self._ended = np.zeros(self.num_envs, bool)
-        signals = self._finish_sample(np.arange(self.num_envs))
+        signals = self._finish_sample()
         return self._observe(), self._info(signals)
 
     def step(
@@ -126,7 +126,7 @@ class TabletopBatch(VectorEnv):
             self._begin(int(i), None, None)
         self._advance(moved, target[moved])
         self._stage[fresh] = 0
-        signals = self._finish_sample(np.arange(self.num_envs))
+        signals = self._finish_sample()
         rewards = np.zeros(self.num_envs)
         for stage in np.unique(self._stage[moved]):
             at = moved[self._stage[moved] == stage]
@@ -207,7 +207,7 @@ class TabletopBatch(VectorEnv):
         self._reference[moved] = target
         self._step[moved] += 1
 
-    def _finish_sample(self, worlds: np.ndarray) -> dict[str, np.ndarray]:
+    def _finish_sample(self) -> dict[str, np.ndarray]:
         """Signals (N,) of the present state, and the stages they reach."""
         model = self.scene.model
         qpos, qvel = np.split(self.physics[:, 1 : 1 + model.nq + model.nv], [model.nq], axis=1)
@@ -216,10 +216,12 @@ class TabletopBatch(VectorEnv):
         signals = {k: np.broadcast_to(np.asarray(v, float), (self.num_envs,)) for k, v in measured.items()}
         moment = {name: value[:, None] for name, value in signals.items()}
         dt, first = self.task.ctrl_dt_s, self.worlds[0]
-        holds = np.stack([stage.rho(moment, dt)[:, 0] > 0 for stage in first.stages] + [np.zeros(self.num_envs, bool)])
-        while (on := holds[self._stage, worlds]).any():
-            self._stage += on
-        self._success = (self._stage == len(first.stages)) & (first.goal.rho(moment, dt)[:, 0] > 0)
+        for number, stage in enumerate(first.stages):  # a world may reach several at once
+            if (at := self._stage == number).any():
+                self._stage += at & (stage.rho(moment, dt)[:, 0] > 0)
+        self._success = self._stage == len(first.stages)
+        if self._success.any():
+            self._success &= first.goal.rho(moment, dt)[:, 0] > 0
         return signals
 
     def _observe(self) -> dict[str, np.ndarray]:
