@@ -50,7 +50,7 @@ class PictureSample:
         """Statistics (3, 1, 1) of levels scaled to 0..1, ``count`` (1,); at least one picture must have come."""
         levels = np.arange(256) / 255
         share = self._histogram / self._histogram.sum(axis=1, keepdims=True)
-        mean = (share * levels).sum(axis=1)  # without BLAS: to the last bit the same anywhere
+        mean = share @ levels
         cumulated = np.cumsum(self._histogram, axis=1)
         found = {
             "min": levels[np.argmax(self._histogram > 0, axis=1)],
