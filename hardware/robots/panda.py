@@ -7,9 +7,14 @@ collision capsules fitted around the link shapes of the maker's `franka_descript
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from hardware.robots.robot import Capsule, Gripper, JointLimits, Robot, Servo, Workspace
+from hardware.robots.robot import Capsule, Gripper, JointLimits, Robot, Servo, Workspace, craig_frame
+
+if TYPE_CHECKING:
+    import mujoco
 
 # Craig's DH parameters (a_{i-1} [m], d_i [m], alpha_{i-1} [rad]) of the maker.
 _DH = (
@@ -29,12 +34,6 @@ TCP_M = 0.1034
 """Tool centre point (between the finger tips) in the frame of the hand, along z."""
 
 JOINTS = tuple(f"joint{i}" for i in range(1, 8))
-
-
-def _dh_frame(a: float, d: float, alpha: float) -> np.ndarray:
-    """Frame of joint i at zero angle in the frame of link i - 1 (Craig): Rot_x(alpha) Trans_x(a) Trans_z(d)."""
-    c, s = np.cos(alpha), np.sin(alpha)
-    return np.array([[1, 0, 0, a], [0, c, -s, -s * d], [0, s, c, c * d], [0, 0, 0, 1.0]])
 
 
 def _hand(x: float, y: float, z: float) -> tuple[float, float, float]:
@@ -113,7 +112,7 @@ def _robot(name: str, capsules: tuple[Capsule, ...], gripper: Gripper | None) ->
             jerk_rad_s3=np.array([7500.0, 3750.0, 5000.0, 6250.0, 7500.0, 10000.0, 10000.0]),
             torque_n_m=np.array([87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0]),
         ),
-        joint_frames=np.stack([_dh_frame(*row) for row in _DH]),
+        joint_frames=np.stack([craig_frame(*row) for row in _DH]),
         tool=tool,
         capsules=capsules,
         self_pairs=tuple((index[a], index[b]) for a, b in _TOUCHING if a in index and b in index),
@@ -126,19 +125,13 @@ def _robot(name: str, capsules: tuple[Capsule, ...], gripper: Gripper | None) ->
             velocity_error_rad_s=1e-3 * np.array([120.0, 160.0, 120.0, 120.0, 50.0, 50.0, 40.0]),
         ),
         home_rad=np.array([0.0, -np.pi / 4, 0.0, -3 * np.pi / 4, 0.0, np.pi / 2, np.pi / 4]),
-        mjcf=_mjcf if gripper is None else _mjcf_hand,
+        build=_build,
         gripper=gripper,
         workspace=Workspace(centre_m=(0.50, 0.0), half_m=(0.12, 0.20), height_m=0.45),
     )
 
 
-def _mjcf():
+def _build(robot: Robot) -> mujoco.MjSpec:
     from hardware.robots import panda_mjcf  # lazily: the control process starts without mujoco
 
-    return panda_mjcf.build(make())
-
-
-def _mjcf_hand():
-    from hardware.robots import panda_mjcf
-
-    return panda_mjcf.build(make_hand())
+    return panda_mjcf.build(robot)

@@ -59,7 +59,7 @@ class Servo:
 
 @dataclass(frozen=True, kw_only=True)
 class Gripper:
-    """Two jaws that open and close alike; commanded and reported by one number, the width between them.
+    """Two jaws, commanded and reported by one number, the width between them; both move alike, or one stands still.
 
     Attributes:
         joints: Joints of the jaws in the MJCF, (F,).
@@ -69,6 +69,7 @@ class Gripper:
         speed_m_s: How fast the width may be commanded to change.
         force_n: Largest force of each jaw.
         jaws: Names of the two bodies; what both touch is held.
+        meet_m: Where they meet when closed, along y from the tool centre point; 0 where both move alike.
     """
 
     joints: tuple[str, ...]
@@ -78,6 +79,7 @@ class Gripper:
     force_n: float
     jaws: tuple[str, str]
     offset_m: float = 0.0
+    meet_m: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +89,13 @@ class Workspace:
     Attributes:
         centre_m, half_m: Of a rectangle, (x, y) each; x forward, y left.
         height_m: Up to here.
+        reach_m: Only what is at most so far from the axis of the first joint.
     """
 
     centre_m: tuple[float, float]
     half_m: tuple[float, float]
     height_m: float
+    reach_m: float = np.inf
 
 
 @dataclass(frozen=True)
@@ -127,8 +131,7 @@ class Robot:
         floor_capsules: Indices of capsules that could touch the floor z = 0.
         servo: Joint servos.
         home_rad: (J,) rest pose.
-        mjcf: Builds the arm's MuJoCo model (bodies `link0`..; site `tcp`; actuators, of the gripper ``gripper``, whose
-            control is the width [m]); lazily imports mujoco.
+        build: Builds the MuJoCo model of such an arm, see `mjcf`; lazily imports mujoco.
         gripper: None: there is none, or it stays closed. With one, the tool's z axis points away from the wrist, the
             jaws move along its y axis, and at `home_rad` the tool points down, its x axis forward.
         workspace: Needed for tasks on a tabletop.
@@ -144,7 +147,7 @@ class Robot:
     floor_capsules: tuple[int, ...]
     servo: Servo
     home_rad: np.ndarray
-    mjcf: Callable[[], mujoco.MjSpec]
+    build: Callable[[Robot], mujoco.MjSpec]
     gripper: Gripper | None = None
     workspace: Workspace | None = None
 
@@ -152,3 +155,20 @@ class Robot:
     def dof(self) -> int:
         """Number of joints J."""
         return len(self.joints)
+
+    def mjcf(self) -> mujoco.MjSpec:
+        """The arm's MuJoCo model, its base at the origin.
+
+        Bodies ``link0`` .. ``linkJ``, ``hand``, ``payload`` (massless, at the tool); site ``tcp``; actuators
+        ``<joint>_pos``, ``<joint>_vel`` and, of the gripper, ``gripper``, whose control is the width [m].
+        """
+        return self.build(self)
+
+
+def craig_frame(a_m: float, d_m: float, alpha_rad: float) -> np.ndarray:
+    """Frame (4, 4) of joint i at zero angle in the frame of link i - 1: Rot_x(alpha) Trans_x(a) Trans_z(d).
+
+    These are Denavit and Hartenberg's parameters in the convention of Craig (*Introduction to Robotics*, 1986).
+    """
+    c, s = np.cos(alpha_rad), np.sin(alpha_rad)
+    return np.array([[1, 0, 0, a_m], [0, c, -s, -s * d_m], [0, s, c, c * d_m], [0, 0, 0, 1.0]])

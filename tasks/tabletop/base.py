@@ -11,9 +11,10 @@ from typing import ClassVar
 import numpy as np
 from array_api_compat import array_namespace
 
+from hardware.robots.commands import angle, inverse
 from robo.core.errors import TaskError
 from tasks.arm import Camera, SceneTask
-from tasks.tabletop.turns import yaw_quat
+from tasks.tabletop.turns import down, yaw_quat
 from tasks.task import Array, Arrays, Signal, Source, Task
 
 Look = Callable[[], Arrays]
@@ -39,6 +40,8 @@ COMMON = {
 RELEASED = "held_n < 0.1"
 """State formula: nothing is grasped."""
 START_NOISE_RAD = 0.03
+NEAR_M, NEAR_RAD, CLEAR_RAD, PATIENCE = 0.005, 0.05, 0.05, 5
+"""So near inverse kinematics has to come for a pose to be in reach, so far from the joint limits, in so many calls."""
 
 
 def truth(unit: str, text: str) -> Signal:
@@ -194,12 +197,45 @@ class TabletopTask(SceneTask):
         area = self.robot.workspace
         assert area is not None
         centre, half = np.array(area.centre_m), np.array(area.half_m) - inset_m
+        axis = self.robot.joint_frames[0, :2, 3]
         for _ in range(10_000):
             found = centre + rng.uniform(-1, 1, (count, 2)) * half
             gaps = np.linalg.norm(found[:, None] - found[None], axis=-1)[np.triu_indices(count, 1)]
-            if (gaps >= apart_m).all():
+            far = np.linalg.norm(found - axis, axis=-1) + inset_m
+            if (gaps >= apart_m).all() and (far <= area.reach_m).all():
                 return np.column_stack([found, np.full(count, z_m)])
         raise TaskError(f"task {self.name}: no room for {count} things {apart_m} m apart on the workspace")
+
+    # ---- for scripts ---------------------------------------------------------------
+
+    def low(self, height_m: float) -> float:
+        """A height for the tool: this one, or the upper end of the workspace where that is lower."""
+        assert self.robot.workspace is not None
+        return min(height_m, self.robot.workspace.height_m)
+
+    def room_over(self, place: np.ndarray, most_m: float) -> float:
+        """How far the tool can go up from a place (3,) within the workspace, at most `most_m`."""
+        assert self.robot.workspace is not None
+        return min(most_m, self.robot.workspace.height_m - place[2])
+
+    def quarter_turned(self, yaw: float, *places: np.ndarray, aside_m: float = 0.0) -> np.ndarray:
+        """Orientation (3, 3) of a tool that points down at all of some places (3,), for what four sides make alike.
+
+        It is turned by `yaw` or by quarter turns more: whichever comes first with which the arm gets everywhere. Of the
+        tool it is not the centre point that goes there, but what lies `aside_m` from it along y.
+        """
+        turns = [down(yaw + quarter * np.pi / 2) for quarter in (0, 1, -1, 2)]
+        fits = (rot for rot in turns if all(self.reaches(place - aside_m * rot[:, 1], rot) for place in places))
+        return next(fits, turns[0])
+
+    def reaches(self, pos: np.ndarray, rot: np.ndarray) -> bool:
+        """Whether the arm takes the tool to a pose, coming from its rest pose, and keeps clear of its joint limits."""
+        limits, q = self.robot.limits, self.robot.home_rad
+        for _ in range(PATIENCE):
+            q = inverse(self.kinematics, q, pos, rot)
+        here, turned, _ = self.kinematics.pose_and_jacobian(q)
+        near = np.linalg.norm(here - pos) < NEAR_M and np.linalg.norm(angle(turned @ rot.T)) < NEAR_RAD
+        return bool(near and np.minimum(q - limits.lower_rad, limits.upper_rad - q).min() > CLEAR_RAD)
 
     @staticmethod
     def heading(rng: np.random.Generator, most_rad: float = np.pi / 4) -> np.ndarray:

@@ -10,7 +10,7 @@ from array_api_compat import array_namespace
 
 from tasks.tabletop import moves, parts
 from tasks.tabletop.base import COMMON, RELEASED, Look, TabletopTask, Waypoint, truth
-from tasks.tabletop.turns import down, nearest_half_turn, yaw_of
+from tasks.tabletop.turns import nearest_half_turn, yaw_of
 from tasks.task import Array, Arrays, Stage
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ HALF_M = 0.02
 """Half the side of the cube."""
 TARGET_M = 0.05
 """Radius of the target."""
+OVER_M = 0.15
+"""So high the expert carries, where the arm reaches as high."""
 
 
 class PickAndPlace(TabletopTask):
@@ -83,10 +85,10 @@ class PickAndPlace(TabletopTask):
         assert gripper is not None
         for _ in range(3):
             obs = look()
-            pos, rot = obs["cube_pos"], down(nearest_half_turn(yaw_of(obs["cube_quat_wxyz"])))
-            yield from moves.grasp(pos, rot, 2 * HALF_M, gripper.open_m)
-            end = np.add(obs["target_pos"], (0, 0, HALF_M + 0.002))
-            yield from moves.carry(pos, end, rot, moves.squeezed(2 * HALF_M), over_m=0.15)
-            yield from moves.release(end, rot, gripper.open_m)
+            pos, end = obs["cube_pos"], np.add(obs["target_pos"], (0, 0, HALF_M + 0.002))
+            rot = self.quarter_turned(nearest_half_turn(yaw_of(obs["cube_quat_wxyz"])), pos, end)
+            yield from moves.grasp(pos, rot, 2 * HALF_M, gripper.open_m, self.room_over(pos, 0.10))
+            yield from moves.carry(pos, end, rot, moves.squeezed(2 * HALF_M), over_m=self.low(OVER_M))
+            yield from moves.release(end, rot, gripper.open_m, self.room_over(end, 0.08))
             if np.linalg.norm((look()["cube_pos"] - obs["target_pos"])[:2]) < TARGET_M:
                 return

@@ -11,7 +11,6 @@ from array_api_compat import array_namespace
 from robo.core.errors import TaskError
 from tasks.tabletop import parts
 from tasks.tabletop.base import COMMON, RELEASED, Look, TabletopTask, Waypoint, truth
-from tasks.tabletop.turns import down
 from tasks.task import Array, Arrays, Stage
 
 if TYPE_CHECKING:
@@ -66,10 +65,10 @@ class Push(TabletopTask):
         parts.cylinder(target, TARGET_M + RADIUS_M, 0.0005, (0, 0, 0.0005), parts.GREEN, solid=False)
 
     def arrange(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """See `TabletopTask.arrange`."""
+        """See `TabletopTask.arrange`: the arm gets behind the puck and to the target."""
         for _ in range(1000):
             puck, target = self.spots(rng, 2, apart_m=WAY_M[0])
-            if np.linalg.norm(puck - target) <= WAY_M[1]:
+            if np.linalg.norm(puck - target) <= WAY_M[1] and self._goes(puck[:2], target[:2]):
                 return {
                     "puck_pos": np.add(puck, (0, 0, HALF_HEIGHT_M)),
                     "puck_quat_wxyz": np.array([1.0, 0, 0, 0]),
@@ -92,27 +91,52 @@ class Push(TabletopTask):
         }
 
     def script(self, look: Look) -> Iterator[Waypoint]:
-        """See `TabletopTask.script`; looks again after each push and corrects."""
-        assert self.robot.gripper is not None
-        behind = RADIUS_M + self.robot.gripper.open_m / 2  # closed jaws are thinner than the gripper opens
-        touch = behind  # how far ahead of the tool the puck is while pushed: less, the first push shows how much
+        """See `TabletopTask.script`; looks again after each push and corrects. Places are those of the closed jaws."""
+        above, touch = self.low(ABOVE_M), self._behind_m  # how far ahead the puck is while pushed: the first push shows
         for _ in range(TRIES):
             obs = look()
             puck, target = obs["puck_pos"][:2], obs["target_pos"][:2]
-            way = target - puck
-            if np.linalg.norm(way) < TARGET_M / 3:
+            if np.linalg.norm(target - puck) < TARGET_M / 3:
                 return
-            way /= np.linalg.norm(way)
-            # Closed jaws are about as long as wide: any quarter turn will do.
-            rot = down((np.arctan2(way[1], way[0]) + np.pi / 4) % (np.pi / 2) - np.pi / 4)
-            start, short = puck - behind * way, target - touch * way
-            yield Waypoint(pos=np.array([*start, ABOVE_M]), rot=rot, width_m=0.0, near_m=0.01)
+            way, rot = self._course(puck, target)
+            aside = self._meet_m * rot[:2, 1]
+            start, short = puck - self._behind_m * way - aside, target - touch * way - aside
+            yield Waypoint(pos=np.array([*start, above]), rot=rot, width_m=0.0, near_m=0.01)
             yield Waypoint(pos=np.array([*start, TOOL_M]), rot=rot, width_m=0.0)
             yield Waypoint(pos=np.array([*short, TOOL_M]), rot=rot, width_m=0.0, speed_m_s=0.12)
             obs = look()
-            touch = min(touch, np.dot((obs["puck_pos"] - obs["ee_pos"])[:2], way))
-            end = target - touch * way
+            touch = min(touch, np.dot((obs["puck_pos"] - obs["ee_pos"])[:2] - aside, way))
+            end = target - touch * way - aside
             yield Waypoint(pos=np.array([*end, TOOL_M]), rot=rot, width_m=0.0, speed_m_s=0.12, wait_s=0.1)
             away = end - BACK_M * way
             yield Waypoint(pos=np.array([*away, TOOL_M]), rot=rot, width_m=0.0, near_m=0.01)
-            yield Waypoint(pos=np.array([*away, ABOVE_M]), rot=rot, width_m=0.0, near_m=0.02)
+            yield Waypoint(pos=np.array([*away, above]), rot=rot, width_m=0.0, near_m=0.02)
+
+    @property
+    def _behind_m(self) -> float:
+        """From the middle of the puck to the closed jaws behind it: they are thinner than the gripper opens."""
+        assert self.robot.gripper is not None
+        return RADIUS_M + self.robot.gripper.open_m / 2
+
+    @property
+    def _meet_m(self) -> float:
+        assert self.robot.gripper is not None
+        return self.robot.gripper.meet_m
+
+    def _ends(self, puck: np.ndarray, target: np.ndarray, way: np.ndarray) -> list[np.ndarray]:
+        """Where the closed jaws come down behind the puck, and where it is at the target, (3,) each."""
+        start, end = puck - self._behind_m * way, target - RADIUS_M * way
+        return [np.array([*start, self.low(ABOVE_M)]), np.array([*start, TOOL_M]), np.array([*end, TOOL_M])]
+
+    def _course(self, puck: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The direction (2,) from puck to target, (2,) each, and how the tool is turned on the way."""
+        way = target - puck
+        way = way / np.linalg.norm(way)
+        # Closed jaws are about as long as wide: any quarter turn will do.
+        yaw = (np.arctan2(way[1], way[0]) + np.pi / 4) % (np.pi / 2) - np.pi / 4
+        return way, self.quarter_turned(yaw, *self._ends(puck, target, way), aside_m=self._meet_m)
+
+    def _goes(self, puck: np.ndarray, target: np.ndarray) -> bool:
+        """Whether the arm gets behind the puck and to the target."""
+        way, rot = self._course(puck, target)
+        return all(self.reaches(end - self._meet_m * rot[:, 1], rot) for end in self._ends(puck, target, way))

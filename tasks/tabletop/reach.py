@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NEAR_M = 0.02
 """So close counts as there."""
 LOWEST_M, BELOW_TOP_M = 0.08, 0.05
-"""How low the point may be, and how far below the upper end of the workspace it stays."""
+"""How low the point may be, and how far below the upper end of the workspace it stays; less where that is low."""
 
 
 class Reach(TabletopTask):
@@ -49,7 +49,8 @@ class Reach(TabletopTask):
         """See `TabletopTask.arrange`."""
         assert self.robot.workspace is not None
         (spot,) = self.spots(rng, 1, apart_m=0.0)
-        height = rng.uniform(LOWEST_M, self.robot.workspace.height_m - BELOW_TOP_M)
+        top = self.robot.workspace.height_m
+        height = rng.uniform(min(LOWEST_M, top / 3), top - min(BELOW_TOP_M, top / 5))
         return {"marker_pos": np.array([*spot[:2], height]), "marker_quat_wxyz": np.array([1.0, 0, 0, 0])}
 
     def derive(self, state: Arrays, instance: Arrays) -> dict[str, Array]:

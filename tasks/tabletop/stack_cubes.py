@@ -10,7 +10,7 @@ from array_api_compat import array_namespace
 
 from tasks.tabletop import moves, parts
 from tasks.tabletop.base import COMMON, RELEASED, Look, TabletopTask, Waypoint, truth
-from tasks.tabletop.turns import down, nearest_half_turn, yaw_of
+from tasks.tabletop.turns import nearest_half_turn, yaw_of
 from tasks.task import Array, Arrays, Stage
 
 if TYPE_CHECKING:
@@ -86,11 +86,12 @@ class StackCubes(TabletopTask):
         open_m = self.robot.gripper.open_m
         for _ in range(3):
             obs = look()
-            red, rot = obs["red_pos"], down(nearest_half_turn(yaw_of(obs["red_quat_wxyz"])))
-            yield from moves.grasp(red, rot, 2 * HALF_M, open_m)
+            red, yaw = obs["red_pos"], nearest_half_turn(yaw_of(obs["red_quat_wxyz"]))
+            rot = self.quarter_turned(yaw, red, obs["green_pos"])
+            yield from moves.grasp(red, rot, 2 * HALF_M, open_m, self.room_over(red, 0.10))
             end = np.add(look()["green_pos"], (0, 0, 2 * HALF_M + 0.002))
-            yield from moves.carry(red, end, rot, moves.squeezed(2 * HALF_M), over_m=OVER_M)
-            yield from moves.release(end, rot, open_m)
+            yield from moves.carry(red, end, rot, moves.squeezed(2 * HALF_M), over_m=self.low(OVER_M))
+            yield from moves.release(end, rot, open_m, self.room_over(end, 0.08))
             over = look()["red_pos"] - look()["green_pos"]
             if np.linalg.norm(over[:2]) < OFF_M and over[2] > HALF_M:
                 return

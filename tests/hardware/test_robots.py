@@ -13,9 +13,13 @@ import torch
 from hardware.robots import ROBOTS, Robot
 from hardware.robots.kinematics import Kinematics
 from hardware.robots.kinematics_torch import TorchKinematics
-from hardware.robots.panda_mjcf import COLLISION_GROUP, VISUAL_GROUP, build, load_visual
+from hardware.robots.mjcf import COLLISION_GROUP, VISUAL_GROUP
+from hardware.robots.visual import load_visual
 from robo.core.errors import MissingDependencyError, RobotError, UnknownNameError
 from robo.core.geometry import segment_distance
+
+_PANDA = (("shoulder", "upper_arm"), ("forearm", "flange"), ("forearm_side", "flange"))
+AROUND_A_JOINT = {"panda": _PANDA, "panda_hand": _PANDA}
 
 
 @pytest.fixture(scope="module", params=list(ROBOTS))
@@ -172,7 +176,7 @@ def test_arm_at_rest_stays_where_its_reference_is(robot: Robot, model: mujoco.Mj
 
 def test_a_changed_robot_is_a_changed_model(robot: Robot) -> None:
     servo = dataclasses.replace(robot.servo, kp_n_m_rad=robot.servo.kp_n_m_rad * 2)
-    changed = build(dataclasses.replace(robot, servo=servo)).compile()
+    changed = dataclasses.replace(robot, servo=servo).mjcf().compile()
     np.testing.assert_array_equal(changed.actuator_gainprm[: robot.dof, 0], 2 * robot.servo.kp_n_m_rad)
 
 
@@ -193,7 +197,7 @@ def test_self_pairs_are_all_that_can_touch(robot: Robot) -> None:
     """Searches the joint range for contact of pairs that are not listed.
 
     Left out are pairs that can only overlap because both wrap the same joint: neighbours,
-    the column and the upper arm around the shoulder, forearm and flange around the wrist.
+    the Panda's column and upper arm around the shoulder, forearm and flange around the wrist.
     """
     q = random_q(robot, 20_000)
     gap, pairs = gaps(robot, q)
@@ -208,8 +212,7 @@ def test_self_pairs_are_all_that_can_touch(robot: Robot) -> None:
     touching = {pair for k, pair in enumerate(pairs) if gap[:, k].min() < 0}
     link = [c.link for c in robot.capsules]
     neighbours = {(a, b) for a, b in touching if abs(link[a] - link[b]) <= 1}
-    around = (("shoulder", "upper_arm"), ("forearm", "flange"), ("forearm_side", "flange"))
-    same_joint = {(names.index(a), names.index(b)) for a, b in around}
+    same_joint = {(names.index(a), names.index(b)) for a, b in AROUND_A_JOINT.get(robot.name, ())}
     assert touching - neighbours - same_joint == listed
     for k, pair in enumerate(pairs):
         assert pair not in same_joint or gap[:, k].min() > -0.03
@@ -249,8 +252,8 @@ def detailed(robot: Robot, tmp_path) -> mujoco.MjSpec:
         spec.delete(part)
     spec.meshdir = "."
     spec.add_mesh(name="tetra", file="tetra.obj", scale=[2, 2, 2])
-    spec.add_material(name="blue", rgba=[0, 0, 1, 1])
-    looks = dict(type=mujoco.mjtGeom.mjGEOM_MESH, meshname="tetra", material="blue", contype=0, conaffinity=0)
+    spec.add_material(name="sea", rgba=[0, 0, 1, 1])
+    looks = dict(type=mujoco.mjtGeom.mjGEOM_MESH, meshname="tetra", material="sea", contype=0, conaffinity=0)
     spec.body("link3").add_geom(**looks)
     finger = spec.body("hand").add_body(name="finger", pos=[0.0, 0.01, 0.06], quat=[0, 0, 0, 1])
     finger.add_joint(name="slide", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[0, 1, 0])
