@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from hardware.robots import ROBOTS, Robot
+from hardware.robots import Robot, open_robot
 from hardware.robots.kinematics import Kinematics
 from robo.core.errors import TaskError
 from tasks.task import Array, Arrays, Task
@@ -48,7 +48,7 @@ class SceneTask(Task):
     @cached_property
     def robot(self) -> Robot:
         """The arm."""
-        return ROBOTS.make(self.robot_name)
+        return open_robot(self.robot_name)
 
     @cached_property
     def kinematics(self) -> Kinematics:

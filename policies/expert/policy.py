@@ -46,7 +46,7 @@ class Expert(Policy):
         self._rest = mink.PostureTask(model, cost=2e-3)
         speeds = {n: v * SPEED_SHARE for n, v in zip(robot.joints, robot.limits.velocity_rad_s, strict=True)}
         self._limits = [
-            mink.ConfigurationLimit(model, min_distance_from_limits=0.01),
+            mink.ConfigurationLimit(model, min_distance_from_limits=2 * float(robot.servo.tracking_error_rad.max())),
             mink.VelocityLimit(model, {name: np.array([speed]) for name, speed in speeds.items()}),
         ]
         self._model = model

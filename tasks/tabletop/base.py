@@ -82,7 +82,7 @@ class TabletopTask(SceneTask):
     a policy sees of both.
 
     Args:
-        robot: Name of the arm, one with a gripper and a workspace.
+        robot: The arm, one with a gripper and a workspace; see `hardware.robots.open_robot`.
 
     Raises:
         TaskError: The arm has none.
@@ -111,7 +111,7 @@ class TabletopTask(SceneTask):
         if self.robot.gripper is None or self.robot.workspace is None:
             raise TaskError(f"task {type(self).name}: robot {robot} has no gripper or no workspace; take panda_hand")
         if robot != type(self).robot_name:
-            self.name = f"{type(self).name}@{robot}"  # type: ignore[misc]
+            self.name = f"{type(self).name}@{self.robot.name}"  # type: ignore[misc]
 
     @cached_property
     def observation(self) -> Mapping[str, tuple[int, ...]]:  # type: ignore[override]

@@ -25,6 +25,8 @@ WAY_M = (0.08, 0.20)
 ABOVE_M = 0.08
 TOOL_M = 0.02
 """Height of the tool while it pushes: every gripper that grasps cubes from the table comes as low."""
+CLOSED_M = 0.01
+"""Jaws that are less than this apart count as closed."""
 BACK_M = 0.03
 """So far the tool backs off at the end."""
 TRIES = 4
@@ -102,6 +104,8 @@ class Push(TabletopTask):
             aside = self._meet_m * rot[:2, 1]
             start, short = puck - self._behind_m * way - aside, target - touch * way - aside
             yield Waypoint(pos=np.array([*start, above]), rot=rot, width_m=0.0, near_m=0.01)
+            while look()["gripper_width_m"][0] > CLOSED_M:  # open jaws would come down on the puck
+                yield Waypoint(pos=np.array([*start, above]), rot=rot, width_m=0.0, near_m=0.01)
             yield Waypoint(pos=np.array([*start, TOOL_M]), rot=rot, width_m=0.0)
             yield Waypoint(pos=np.array([*short, TOOL_M]), rot=rot, width_m=0.0, speed_m_s=0.12)
             obs = look()
