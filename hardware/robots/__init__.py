@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+
 from hardware.robots import panda, so101, ur5e
 from hardware.robots.robot import Capsule, Gripper, JointLimits, Robot, Servo, Workspace
+from robo.core.errors import UnknownNameError
 from robo.core.registry import Registry
 
 ROBOTS: Registry[Robot] = Registry("robot")
@@ -17,14 +20,16 @@ def open_robot(name_or_source: str) -> Robot:
     """An arm.
 
     Args:
-        name_or_source: A registered name; the path of an MJCF, a URDF or a robot file (``.xml``, ``.urdf``, ``.yaml``); or
-            a name in the `robot_descriptions` package. All but the first: see `hardware.robots.description`.
+        name_or_source: A registered name; the path of an MJCF, a URDF or a robot file (``.xml``, ``.urdf``, ``.yaml``);
+            or a name in the `robot_descriptions` package. All but the first: see `hardware.robots.description`.
 
     Raises:
         RoboError: There is no such robot, or what is there is no arm that can be worked with.
     """
     if name_or_source in ROBOTS:
         return ROBOTS.make(name_or_source)
+    if difflib.get_close_matches(name_or_source, ROBOTS, cutoff=0.75):
+        raise UnknownNameError("robot", name_or_source, ROBOTS, "others by the path of an MJCF, a URDF or a robot file")
     from hardware.robots import description  # lazily: the control process starts without mujoco
 
     return description.load(name_or_source)
