@@ -26,6 +26,8 @@ from tasks.registry import TASKS, load_task
 from tasks.tabletop.base import TabletopTask, tabletop_task
 from tasks.task import Task
 
+EVERYDAY, OTHERS = ("reach", "push", "pick_and_place", "stack_cubes"), ("ur5e", "so101")
+"""Tasks that other robots do, too, and these robots."""
 CHANGE_STEPS = 10
 """A random policy draws a new action so often."""
 
@@ -45,7 +47,7 @@ def tasks_bench(
     safety, over the executed trace. "Random": random motions of the tool and the gripper; solved at any moment counts.
 
     Args:
-        tasks: Which; empty: all there are.
+        tasks: Which; empty: all there are, and those that other robots do.
         episodes: Of the expert, from the first seed on.
         random_episodes: Of the random policy.
         seed: First evaluation seed.
@@ -58,7 +60,7 @@ def tasks_bench(
     """
     if min(episodes, random_episodes, workers) < 1:
         raise ConfigError("episodes, random_episodes and workers must be at least 1")
-    loaded = [tabletop_task(load_task(name)) for name in tasks or tabletop_names()]
+    loaded = [tabletop_task(load_task(name)) for name in tasks or (*tabletop_names(), *elsewhere())]
     cells, rows, machines = Cells(results or None, hardware_line()), [], {}
     for task in loaded:
         inputs = {"episodes": episodes, "random_episodes": random_episodes, "seed": seed, "source": _source(task)}
@@ -84,13 +86,19 @@ def tasks_bench(
     if sheet:
         from robo.view.sheet import contact_sheet
 
-        notes.append(f"contact sheet: {contact_sheet(loaded, Path(sheet), seed)}")
+        own = [task for task in loaded if "@" not in task.name]
+        notes.append(f"contact sheet: {contact_sheet(own, Path(sheet), seed)}")
     return Report(title="Manipulation tasks", rows=rows, seeds=list(range(seed, seed + episodes)), notes=notes)
 
 
 def tabletop_names() -> list[str]:
     """Names of all tabletop tasks."""
     return [name for name in TASKS if isinstance(load_task(name), TabletopTask)]
+
+
+def elsewhere() -> list[str]:
+    """Names of tasks with other robots."""
+    return [f"{task}@{robot}" for robot in OTHERS for task in EVERYDAY]
 
 
 def _source(task: TabletopTask) -> str:
