@@ -40,6 +40,8 @@ class Expert(Policy):
         assert robot.gripper is not None
         self.gripper = robot.gripper
         model = robot.mjcf().compile()
+        for name in robot.gripper.joints:  # whose limits are not those of the arm
+            model.jnt_limited[model.joint(name).id] = 0
         self._joints = np.array([model.joint(name).qposadr[0] for name in robot.joints])
         self._configuration = mink.Configuration(model)
         self._tool = mink.FrameTask("tcp", "site", position_cost=1.0, orientation_cost=0.3, lm_damping=1e-6)
