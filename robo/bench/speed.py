@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from sim.tabletop import TabletopEnv
 
 TASK, VIEWS, SIZE = "pick_and_place", ("front", "left", "right", "overhead"), 64
+SLICE_S = 1.0
+"""Ours and the bare loop take turns of so long, for the machine is not as fast at all times."""
 SHARE = 4
 """Environments with pictures that each process steps."""
 _ROBOSUITE = """
@@ -109,7 +112,7 @@ def speed_bench(
             raise UnknownNameError("peer", name, PEERS)
     if seconds <= 0 or min(worlds, processes) < 1:
         raise ConfigError("seconds, worlds and processes must be positive")
-    ours, bare = _vector(seconds, processes, seed), _bare(seconds, processes, seed)
+    ours, bare = _pictures(seconds, processes, seed)
     batch, threads = _batch(seconds, worlds, processes, seed)
     rows: list[dict[str, Any]] = [
         {"what": "ours, four views", "control steps/s": ours, "share of bare [%]": 100 * ours / bare},
@@ -141,10 +144,23 @@ def speed_bench(
     return Report(title="Speed of the tabletop environment", rows=rows, seeds=[seed], notes=notes)
 
 
-def _alone(renderer: str) -> None:
+_WORKER: dict[str, Any] = {}
+"""What a process with a bare loop keeps between its slices."""
+
+
+def _alone(renderer: str, seed: int, barrier: Any) -> None:
     """A process that renders beside others, like those of `sim.open.make_vector`."""
     choose_renderer(renderer)
     os.environ.setdefault("LP_NUM_THREADS", "0")
+    from sim.tabletop import TabletopEnv
+
+    check_pictures(seed)
+    env = TabletopEnv(TASK, control="joint_delta")
+    _, info = env.reset(seed=seed + os.getpid())
+    rng, dof = np.random.default_rng(os.getpid()), env.task.robot.dof
+    known = {"env": env, "bare": _Bare(env), "rng": rng, "dof": dof, "reference": info["reference"], "barrier": barrier}
+    _WORKER.update(known)
+    _WORKER["bare"].pictures()
 
 
 def check_pictures(seed: int) -> None:
@@ -158,7 +174,7 @@ def check_pictures(seed: int) -> None:
     env = TabletopEnv(TASK, cameras=VIEWS, size=SIZE)
     obs, _ = env.reset(seed=seed)
     env.close()
-    with _Bare(env) as bare:
+    with closing(_Bare(env)) as bare:
         for view, picture in zip(VIEWS, bare.pictures(), strict=True):
             if np.ptp(picture) == 0 or not np.array_equal(picture, obs[f"rgb_{view}"]):
                 raise RenderError(f"view {view}: environment and bare loop take different pictures, or empty ones")
@@ -180,10 +196,7 @@ class _Bare:
         self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = False
         self._option = seen(coarse=True)
 
-    def __enter__(self) -> _Bare:
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
         self._renderer.close()
 
     def step(self, control: np.ndarray) -> None:
@@ -198,52 +211,60 @@ class _Bare:
         return found
 
 
-def _vector(seconds: float, processes: int, seed: int) -> float:
-    """Control steps a second of environments in processes, pictures and all."""
+def _pictures(seconds: float, processes: int, seed: int) -> tuple[float, float]:
+    """Control steps a second, pictures and all, of environments in processes and of bare loops in as many; in turns."""
     from sim.open import make_vector
+    from sim.render import backend
 
     count = SHARE * processes
     vector = make_vector(TASK, count, processes=processes, control="joint_delta", cameras=VIEWS, size=SIZE)
     vector.reset(seed=seed)
-    rng, steps = np.random.default_rng(seed), 0
-    vector.step(rng.uniform(-1, 1, vector.action_space.shape))
-    began = time.perf_counter()
-    while time.perf_counter() - began < seconds:
-        vector.step(rng.uniform(-1, 1, vector.action_space.shape))
-        steps += count
-    taken = time.perf_counter() - began
-    vector.close()
-    return steps / taken
+    rng, slice_s = np.random.default_rng(seed), min(SLICE_S, seconds / 2)
 
-
-def _bare(seconds: float, processes: int, seed: int) -> float:
-    # Processes of their own: mujoco.Renderer takes its OpenGL library from MUJOCO_GL when mujoco is imported.
-    from sim.render import backend
-
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, spawn, initializer=_alone, initargs=(backend(),)) as pool:
-        list(pool.map(check_pictures, [seed] * processes))
-        return sum(pool.map(_bare_loop, [seconds] * processes, [seed + i for i in range(processes)]))
-
-
-def _bare_loop(seconds: float, seed: int) -> float:
-    from sim.tabletop import TabletopEnv
-
-    env = TabletopEnv(TASK, control="joint_delta")
-    _, info = env.reset(seed=seed)
-    rng, steps, dof = np.random.default_rng(seed), 0, env.task.robot.dof
-    reference = info["reference"]
-    with _Bare(env) as bare:
-        bare.pictures()
-        began = time.perf_counter()
-        while time.perf_counter() - began < seconds:
-            action = rng.uniform(-1, 1, dof + 1)
-            pos, width = env.command.reference(action, reference[:dof], reference[-1])
-            reference = np.concatenate([pos, np.zeros(dof), [width]])
-            bare.step(env.scene.controls(pos, np.zeros(dof), width))
-            bare.pictures()
-            steps += 1
+    def step_ours() -> float:
+        began, steps = time.perf_counter(), 0
+        while time.perf_counter() - began < slice_s:
+            vector.step(rng.uniform(-1, 1, vector.action_space.shape))
+            steps += count
         return steps / (time.perf_counter() - began)
+
+    # Processes of their own: mujoco.Renderer takes its OpenGL library from MUJOCO_GL when mujoco is imported.
+    spawn = multiprocessing.get_context("spawn")
+    barrier = spawn.Barrier(processes)
+    with ProcessPoolExecutor(processes, spawn, initializer=_alone, initargs=(backend(), seed, barrier)) as pool:
+
+        def step_bare() -> float:
+            return sum(pool.map(_bare_slice, [slice_s] * processes))
+
+        rounds = max(round(seconds / slice_s), 2)
+        for warm in (step_ours, step_bare):
+            warm()
+        found = np.array([(step_ours(), step_bare()) for _ in range(rounds)])
+        list(pool.map(_end_bare, range(processes)))
+    vector.close()
+    ours, bare = found.mean(axis=0).tolist()
+    return ours, bare
+
+
+def _bare_slice(seconds: float) -> float:
+    """Steps a second of this process's bare loop, while those of the others run as well."""
+    _WORKER["barrier"].wait()
+    env, bare, rng, dof = (_WORKER[k] for k in ("env", "bare", "rng", "dof"))
+    reference, steps, began = _WORKER["reference"], 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        action = rng.uniform(-1, 1, dof + 1)
+        pos, width = env.command.reference(action, reference[:dof], reference[-1])
+        reference = np.concatenate([pos, np.zeros(dof), [width]])
+        bare.step(env.scene.controls(pos, np.zeros(dof), width))
+        bare.pictures()
+        steps += 1
+    _WORKER["reference"] = reference
+    return steps / (time.perf_counter() - began)
+
+
+def _end_bare(_: int) -> None:
+    _WORKER["barrier"].wait()
+    _WORKER.pop("bare").close()
 
 
 def _batch(seconds: float, worlds: int, threads: int, seed: int) -> tuple[float, float]:
