@@ -20,7 +20,7 @@ def compose(task: SceneTask, arm: mujoco.MjSpec | None = None) -> mujoco.MjSpec:
 
     Args:
         task: Any task.
-        arm: The task's arm in other shells (`hardware.robots.panda_mjcf.load_visual`), changed by
+        arm: The task's arm in other shells (`hardware.robots.visual.load_visual`), changed by
             this; None for the model from primitives.
 
     Raises:

@@ -13,6 +13,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from hardware.robots.robot import Robot
+from robo.core.geometry import segment_distance
 
 Array = Any  # numpy.ndarray or torch.Tensor
 
@@ -142,6 +143,16 @@ class Kinematics:
         x, y, z = (axes[..., i] for i in range(3))
         u, v, w = (arm[..., i] for i in range(3))
         return pos, tool[..., :3, :3], np.stack([y * w - z * v, z * u - x * w, x * v - y * u, x, y, z], axis=-2)
+
+    def self_gap_m(self, q: np.ndarray) -> np.ndarray:
+        """Smallest gap between capsules that can touch: (..., J) → (...) [m], infinite without any; numpy only."""
+        pairs, c = np.array(self.robot.self_pairs, int).reshape(-1, 2), len(self.robot.capsules)
+        points = np.moveaxis(self.points(q), -1, 0)
+        first, second = pairs[:, 0], pairs[:, 1]
+        apart = segment_distance(
+            points[..., first], points[..., c + first], points[..., second], points[..., c + second]
+        )
+        return (apart - self.radii_m[first] - self.radii_m[second]).min(axis=-1, initial=np.inf)
 
     @cached_property
     def lever_m(self) -> np.ndarray:

@@ -7,7 +7,7 @@ per second.
 
 With five joints the tool can point down anywhere, turned about the vertical as one likes, but lean only within the
 plane of the arm. The jaw turns about a pivot beside the tool: the width is the arc of its tip, `JAW_M` times the angle
-from where it is closed. The gap between the jaws is that within 0.3 mm up to 45 mm, and 3.5 mm less at the widest.
+from where it is closed. The gap between the jaws is that within 0.3 mm up to 45 mm, and 3 mm less at the widest.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ASIDE_M = 0.025
 PIVOT_M = (0.0202, 0.0, -0.0234)
 """The moving jaw's joint in the frame of the last link; it turns about -y."""
 CLOSED_RAD, WIDEST_RAD = -0.174533, 1.74533
-JAW_M = 0.07253
+JAW_M = 0.0728
 """Width per angle of the moving jaw."""
 OPEN_M = 0.07
 GRIP_N = 20.0
@@ -57,7 +57,8 @@ def _capsules() -> tuple[Capsule, ...]:
         Capsule("shoulder_leg", 1, (-0.033, 0.0, -0.010), (-0.033, 0.0, 0.028), 0.0285),
         Capsule("shoulder_top", 1, (-0.026, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0265),
         Capsule("shoulder_foot", 1, (-0.032, 0.0, 0.030), (0.0, 0.0, 0.030), 0.031),
-        Capsule("upper_arm", 2, (0.0, 0.0, 0.019), (-0.112, 0.0, 0.019), 0.036),
+        Capsule("upper_arm_right", 2, (0.0, 0.0, 0.005), (-0.112, 0.0, 0.005), 0.024),
+        Capsule("upper_arm_left", 2, (0.0, 0.0, 0.034), (-0.112, 0.0, 0.034), 0.024),
         Capsule("elbow", 2, (-0.112, -0.012, 0.019), (-0.112, 0.0, 0.019), 0.037),
         Capsule("forearm", 3, (0.0, 0.0, 0.019), (-0.126, 0.004, 0.019), 0.036),
         Capsule("wrist", 4, (0.0, 0.0, 0.021), (0.0, -0.044, 0.024), 0.037),
@@ -69,8 +70,8 @@ _SHOULDER = ("shoulder", "shoulder_front", "shoulder_leg", "shoulder_top", "shou
 # Pairs that a sweep over the whole joint range (tests/hardware) finds able to touch, neighbours left out.
 _TOUCHING = (
     *((p, d) for p in (*_SHOULDER, "base", "base_motor") for d in ("forearm", "wrist", "hand")),
-    *(("base_motor", d) for d in ("upper_arm", "elbow")),
-    *(("upper_arm", d) for d in ("wrist", "hand")),
+    *(("base_motor", d) for d in ("upper_arm_right", "upper_arm_left", "elbow")),
+    *((p, d) for p in ("upper_arm_right", "upper_arm_left") for d in ("wrist", "hand")),
 )
 
 
@@ -132,7 +133,7 @@ def make() -> Robot:
             meet_m=ASIDE_M,
         ),
         # All of it is reached by a tool that points down, however it is turned, and so are straight ways through it.
-        workspace=Workspace(centre_m=(0.204, 0.0), half_m=(0.048, 0.178), height_m=0.07, reach_m=0.213),
+        workspace=Workspace(centre_m=(0.207, 0.0), half_m=(0.045, 0.174), height_m=0.07, reach_m=0.213),
     )
 
 

@@ -82,9 +82,9 @@ _LOOKS = (
     cylinder(5, (0.0202, -0.0215, -0.0234), (0.0202, 0.0215, -0.0234), 0.0110, DARK),
 )
 
-_PAD_M = 0.008
+_PAD_M = 0.006
 """Radius of the moving jaw's tip, which is round: it touches what is flat at one height, however far it is open."""
-_TIP = (-0.0075, -0.0730)
+_TIP = (-0.0095, -0.0730)
 """Its middle in the frame of the moving jaw, x and y; z is across."""
 _LEAN_RAD = 0.16
 """The fixed jaw grows thicker from its tip, by so much."""
@@ -120,7 +120,7 @@ def _jaws(spec: mujoco.MjSpec, gripper: Gripper, hand: Any) -> None:
     fixed = hand.add_body(name=gripper.jaws[0], quat=back)
     half = np.array([0.005, 0.008, 0.027])
     lean = [np.cos(_LEAN_RAD / 2), 0.0, -np.sin(_LEAN_RAD / 2), 0.0]
-    pad = dict(pos=(FIXED_M - 0.0035, 0.0, -0.0770), size=(0.0035, 0.0075, 0.0270))
+    pad = dict(pos=(FIXED_M - 0.0035, 0.0, -0.0770), size=(0.0035, 0.0085, 0.0270))
     rib = dict(pos=(FIXED_M - 0.0120, 0.0, -0.0660), size=half, quat=lean)
     for name, form in (("pad", pad), ("rib", rib)):
         mjcf.add_rubber(fixed, f"{gripper.jaws[0]}_{name}", shape.mjGEOM_BOX, form)
@@ -140,7 +140,7 @@ def _jaws(spec: mujoco.MjSpec, gripper: Gripper, hand: Any) -> None:
         damping=0.6,
     )
     mjcf.set_inertial(moving, _JAW)
-    tip = dict(fromto=[*_TIP, -0.006, *_TIP, 0.006], size=[_PAD_M, 0.0, 0.0])
+    tip = dict(fromto=[*_TIP, -0.004, *_TIP, 0.004], size=[_PAD_M, 0.0, 0.0])
     stem = dict(pos=(-0.0010, -0.0345, 0.0), size=(0.0055, 0.0345, 0.0080), quat=[np.cos(0.05), 0, 0, -np.sin(0.05)])
     for name, kind, form in (("tip", shape.mjGEOM_CAPSULE, tip), ("stem", shape.mjGEOM_BOX, stem)):
         mjcf.add_rubber(moving, f"{gripper.jaws[1]}_{name}", kind, form)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 from array_api_compat import array_namespace
 
-from hardware.robots.commands import angle, inverse
+from hardware.robots.commands import angle, inverse, turn
 from robo.core.errors import TaskError
 from tasks.arm import Camera, SceneTask
 from tasks.tabletop.turns import down, yaw_quat
@@ -27,6 +27,8 @@ CAMERAS = (
     Camera(name="wrist", position=(0.07, 0.0, 0.02), target=(0.02, 0.0, 0.16), fovy_deg=70, body="hand"),
     Camera(name="overhead", position=(0.45, 0.0, 1.15), target=(0.46, 0.0, 0.0), fovy_deg=45),
 )
+FARTHEST_M = 0.62
+"""Far end of the workspace that the cameras are set for; those that stand come nearer to a smaller one."""
 COMMON = {
     "gripper_width_m": Signal(unit="m", source=Source.PROPRIOCEPTION, text="width between the jaws"),
     "held_n": Signal(unit="N", source=Source.SIMULATOR, text="force with which both jaws press on anything"),
@@ -40,8 +42,10 @@ COMMON = {
 RELEASED = "held_n < 0.1"
 """State formula: nothing is grasped."""
 START_NOISE_RAD = 0.03
-NEAR_M, NEAR_RAD, CLEAR_RAD, PATIENCE = 0.005, 0.05, 0.05, 5
-"""So near inverse kinematics has to come for a pose to be in reach, so far from the joint limits, in so many calls."""
+NEAR_M, NEAR_RAD, PACES = 0.005, 0.05, 5
+"""So near inverse kinematics has to come for a pose to be in reach, in so many paces."""
+CLEAR_RAD, GAP_M, MOST_RAD = 0.05, 0.003, 2.9
+"""So far from the joint limits, so far apart the links; turned by less: half a turn might go round the other way."""
 
 
 def truth(unit: str, text: str) -> Signal:
@@ -111,6 +115,8 @@ class TabletopTask(SceneTask):
         if self.robot.gripper is None or self.robot.workspace is None:
             raise TaskError(f"task {type(self).name}: robot {robot} has no gripper or no workspace; take panda_hand")
         if robot != type(self).robot_name:
+            scale = (self.robot.workspace.centre_m[0] + self.robot.workspace.half_m[0]) / FARTHEST_M
+            self.cameras = tuple(_nearer(camera, scale) for camera in self.cameras)  # type: ignore[misc]
             self.name = f"{type(self).name}@{self.robot.name}"  # type: ignore[misc]
 
     @cached_property
@@ -229,18 +235,35 @@ class TabletopTask(SceneTask):
         return next(fits, turns[0])
 
     def reaches(self, pos: np.ndarray, rot: np.ndarray) -> bool:
-        """Whether the arm takes the tool to a pose, coming from its rest pose, and keeps clear of its joint limits."""
-        limits, q = self.robot.limits, self.robot.home_rad
-        for _ in range(PATIENCE):
-            q = inverse(self.kinematics, q, pos, rot)
-        here, turned, _ = self.kinematics.pose_and_jacobian(q)
-        near = np.linalg.norm(here - pos) < NEAR_M and np.linalg.norm(angle(turned @ rot.T)) < NEAR_RAD
-        return bool(near and np.minimum(q - limits.lower_rad, limits.upper_rad - q).min() > CLEAR_RAD)
+        """Whether the arm takes the tool straight from its rest pose to a pose, clear of joint limits and of itself."""
+        limits, q, kinematics = self.robot.limits, self.robot.home_rad, self.kinematics
+        start, was, _ = kinematics.pose_and_jacobian(q)
+        way, turning = pos - start, angle(rot @ was.T)
+        if np.linalg.norm(turning) > MOST_RAD:
+            return False
+        for share in np.linspace(0, 1, PACES + 1)[1:]:
+            there, facing = start + share * way, turn(share * turning) @ was
+            q = inverse(kinematics, q, there, facing)
+            here, turned, _ = kinematics.pose_and_jacobian(q)
+            near = np.linalg.norm(here - there) < NEAR_M and np.linalg.norm(angle(turned @ facing.T)) < NEAR_RAD
+            clear = np.minimum(q - limits.lower_rad, limits.upper_rad - q).min() > CLEAR_RAD
+            if not (near and clear and kinematics.self_gap_m(q) > GAP_M):
+                return False
+        return True
 
     @staticmethod
     def heading(rng: np.random.Generator, most_rad: float = np.pi / 4) -> np.ndarray:
         """A turn about the vertical, at random, (4,) wxyz."""
         return yaw_quat(rng.uniform(-most_rad, most_rad))
+
+
+def _nearer(camera: Camera, scale: float) -> Camera:
+    """A camera that stands, all its distances scaled."""
+    if camera.body is not None:
+        return camera
+    x, y, z = (scale * value for value in camera.position)
+    u, v, w = (scale * value for value in camera.target)
+    return replace(camera, position=(x, y, z), target=(u, v, w))
 
 
 def tabletop_task(task: Task) -> TabletopTask:

@@ -67,7 +67,7 @@ class Push(TabletopTask):
         parts.cylinder(target, TARGET_M + RADIUS_M, 0.0005, (0, 0, 0.0005), parts.GREEN, solid=False)
 
     def arrange(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """See `TabletopTask.arrange`: the arm gets behind the puck and to the target."""
+        """See `TabletopTask.arrange`: the arm gets behind the puck, to the target and up again."""
         for _ in range(1000):
             puck, target = self.spots(rng, 2, apart_m=WAY_M[0])
             if np.linalg.norm(puck - target) <= WAY_M[1] and self._goes(puck[:2], target[:2]):
@@ -128,19 +128,22 @@ class Push(TabletopTask):
         return self.robot.gripper.meet_m
 
     def _ends(self, puck: np.ndarray, target: np.ndarray, way: np.ndarray) -> list[np.ndarray]:
-        """Where the closed jaws come down behind the puck, and where it is at the target, (3,) each."""
+        """Where the closed jaws come down behind the puck, where they push it to and where they go up, (3,) each."""
+        above = self.low(ABOVE_M)
         start, end = puck - self._behind_m * way, target - RADIUS_M * way
-        return [np.array([*start, self.low(ABOVE_M)]), np.array([*start, TOOL_M]), np.array([*end, TOOL_M])]
+        away = end - BACK_M * way
+        return [np.array(place) for place in ((*start, above), (*start, TOOL_M), (*end, TOOL_M), (*away, above))]
 
     def _course(self, puck: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The direction (2,) from puck to target, (2,) each, and how the tool is turned on the way."""
         way = target - puck
         way = way / np.linalg.norm(way)
-        # Closed jaws are about as long as wide: any quarter turn will do.
-        yaw = (np.arctan2(way[1], way[0]) + np.pi / 4) % (np.pi / 2) - np.pi / 4
+        yaw = np.arctan2(way[1], way[0])
+        # Closed jaws are about as long as wide: any quarter turn will do; a jaw that stands still had better go ahead.
+        yaw = yaw + np.pi / 2 if self._meet_m else (yaw + np.pi / 4) % (np.pi / 2) - np.pi / 4
         return way, self.quarter_turned(yaw, *self._ends(puck, target, way), aside_m=self._meet_m)
 
     def _goes(self, puck: np.ndarray, target: np.ndarray) -> bool:
-        """Whether the arm gets behind the puck and to the target."""
+        """Whether the arm gets behind the puck, to the target and up again."""
         way, rot = self._course(puck, target)
         return all(self.reaches(end - self._meet_m * rot[:, 1], rot) for end in self._ends(puck, target, way))

@@ -87,7 +87,7 @@ class StackCubes(TabletopTask):
         for _ in range(3):
             obs = look()
             red, yaw = obs["red_pos"], nearest_half_turn(yaw_of(obs["red_quat_wxyz"]))
-            rot = self.quarter_turned(yaw, red, obs["green_pos"])
+            rot = self.quarter_turned(yaw, red, np.add(obs["green_pos"], (0, 0, 2 * HALF_M)))
             yield from moves.grasp(red, rot, 2 * HALF_M, open_m, self.room_over(red, 0.10))
             end = np.add(look()["green_pos"], (0, 0, 2 * HALF_M + 0.002))
             yield from moves.carry(red, end, rot, moves.squeezed(2 * HALF_M), over_m=self.low(OVER_M))

@@ -17,6 +17,8 @@ from hardware.robots.mjcf import COLLISION_GROUP, VISUAL_GROUP
 from hardware.robots.visual import load_visual
 from robo.core.errors import MissingDependencyError, RobotError, UnknownNameError
 from robo.core.geometry import segment_distance
+from tasks.tabletop.pick_and_place import PickAndPlace
+from tasks.tabletop.turns import down
 
 _PANDA = (("shoulder", "upper_arm"), ("forearm", "flange"), ("forearm_side", "flange"))
 AROUND_A_JOINT = {"panda": _PANDA, "panda_hand": _PANDA}
@@ -232,8 +234,24 @@ def test_mujoco_finds_exactly_the_contacts_of_listed_pairs(robot: Robot, model: 
             tuple(sorted((ids[a], ids[b]))) for k, (a, b) in enumerate(pairs) if (a, b) in listed and row[k] < -1e-9
         }
         assert found == wanted
+        assert bool(wanted) == (Kinematics(robot).self_gap_m(angles) < -1e-9)
         seen += len(wanted)
     assert seen > 20
+
+
+@pytest.mark.parametrize("name", [name for name in ROBOTS if ROBOTS.make(name).workspace and ROBOTS.make(name).gripper])
+def test_all_of_the_workspace_is_reached_from_above(name: str) -> None:
+    task, rng = PickAndPlace(name), np.random.default_rng(0)
+    for yaw in rng.uniform(-np.pi / 4, np.pi / 4, 40):
+        ((x, y, _),) = task.spots(rng, 1, apart_m=0.0)
+        for z in (0.02, task.low(0.2)):
+            place = np.array([x, y, z])
+            rot = task.quarter_turned(yaw, place)
+            assert task.reaches(place, rot), (place, yaw)
+            # A wrist that turns about the vertical far enough takes the first turn.
+            assert name == "so101" or np.array_equal(rot, down(yaw)), (place, yaw)
+    assert not task.reaches(np.array([2.0, 0.0, 0.1]), down(0.0))
+    assert not task.reaches(np.array([0.0, 0.0, 0.02]), down(0.0)), "where the arm itself stands"
 
 
 # ---- the detailed model ---------------------------------------------------------------
