@@ -30,6 +30,7 @@ BENCHES = {
     "soak": "robo.bench.soak:soak_bench",
     "speed": "robo.bench.speed:speed_bench",
     "tasks": "robo.bench.tasks:tasks_bench",
+    "data": "robo.bench.data:data_bench",
 }
 """Names → ``module:function``; imported when asked for."""
 

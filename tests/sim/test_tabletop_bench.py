@@ -7,6 +7,7 @@ import json
 import pytest
 
 from robo.bench import tasks as tasks_module
+from robo.bench.data import data_bench
 from robo.bench.soak import soak_bench
 from robo.bench.speed import speed_bench
 from robo.bench.tasks import elsewhere, tabletop_names, tasks_bench
@@ -34,6 +35,12 @@ def test_speed_is_measured_beside_the_bare_loop() -> None:
     ours, bare, batch, threads = speed_bench(seconds=0.5, worlds=4, processes=1, peers=()).rows
     assert ours["control steps/s"] > 0 and bare["control steps/s"] > 0 and threads["control steps/s"] > 0
     assert batch["share of bare [%]"] == pytest.approx(100 * batch["control steps/s"] / threads["control steps/s"])
+
+
+def test_reading_demonstrations() -> None:
+    rows = data_bench(task="reach", episodes=1, processes=1, seconds=0.3, views=("front", "wrist"), size=32).rows
+    assert [row["frames with"][:10] for row in rows] == ["1 pictures", "2 pictures"]
+    assert all(row["frames/s"] > 0 for row in rows)
 
 
 def test_what_cannot_be_measured() -> None:
