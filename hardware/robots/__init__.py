@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+from pathlib import Path
 
 from hardware.robots import panda, so101, ur5e
 from hardware.robots.robot import Capsule, Gripper, JointLimits, Robot, Servo, Workspace
@@ -28,8 +28,9 @@ def open_robot(name_or_source: str) -> Robot:
     """
     if name_or_source in ROBOTS:
         return ROBOTS.make(name_or_source)
-    if difflib.get_close_matches(name_or_source, ROBOTS, cutoff=0.75):
-        raise UnknownNameError("robot", name_or_source, ROBOTS, "others by the path of an MJCF, a URDF or a robot file")
+    if not (Path(name_or_source).suffix or "/" in name_or_source or "_desc" in name_or_source):
+        hint = "others by the path of an MJCF, a URDF or a robot file, or as robot_descriptions names them"
+        raise UnknownNameError("robot", name_or_source, ROBOTS, hint)
     from hardware.robots import description  # lazily: the control process starts without mujoco
 
     return description.load(name_or_source)
