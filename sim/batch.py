@@ -19,6 +19,7 @@ from robo.core.protocols import hermite
 from sim.pictures import Pictures
 from sim.randomise import Randomisation, texels
 from sim.tabletop import TabletopEnv, as_reference
+from sim.vector import seeds_of
 from tasks.task import Task
 
 _STATE = mujoco.mjtState.mjSTATE_FULLPHYSICS
@@ -91,7 +92,7 @@ class TabletopBatch(VectorEnv):
     # ---- Gymnasium -----------------------------------------------------------
 
     def reset(
-        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Start an episode in every world.
 
@@ -102,8 +103,7 @@ class TabletopBatch(VectorEnv):
         Raises:
             UnknownNameError: An option that does not exist.
         """
-        seeds = seed if isinstance(seed, list) else [None if seed is None else seed + i for i in range(self.num_envs)]
-        for i, one in enumerate(seeds):
+        for i, one in enumerate(seeds_of(seed, self.num_envs)):
             self._begin(i, one, options)
         self._ended = np.zeros(self.num_envs, bool)
         signals = self._finish_sample()

@@ -7,15 +7,15 @@ import itertools
 import multiprocessing
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
-import cloudpickle
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
+from gymnasium.vector.utils import CloudpickleWrapper, batch_space
 
 from robo.core.errors import RoboError
 
@@ -44,7 +44,7 @@ class Serial(VectorEnv):
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """See `SharedVector.reset`."""
-        seeds = _seeds(seed, self.num_envs)
+        seeds = seeds_of(seed, self.num_envs)
         begun = [env.reset(seed=one, options=options) for env, one in zip(self.envs, seeds, strict=True)]
         self._ended[:] = False
         return self._stack([obs for obs, _ in begun]), self._told([info for _, info in begun])
@@ -53,14 +53,17 @@ class Serial(VectorEnv):
         self, actions: np.ndarray
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """See `SharedVector.step`."""
-        done = [
-            (*env.reset(), 0.0, False, False) if ended else _obs_and_info_first(env.step(action))
-            for env, action, ended in zip(self.envs, actions, self._ended, strict=True)
-        ]
-        obs, infos, rewards, terminated, truncated = zip(*done, strict=True)
-        self._ended = np.array(terminated) | np.array(truncated)
-        flags = np.array(terminated), np.array(truncated)
-        return self._stack(obs), np.array(rewards, float), *flags, self._told(infos)
+        seen, infos = [], []
+        rewards, terminated, truncated = (np.zeros(self.num_envs, kind) for kind in (float, bool, bool))
+        for i, (env, action) in enumerate(zip(self.envs, actions, strict=True)):
+            if self._ended[i]:
+                obs, info = env.reset()
+            else:
+                obs, rewards[i], terminated[i], truncated[i], info = env.step(action)
+            seen.append(obs)
+            infos.append(info)
+        self._ended[:] = terminated | truncated
+        return self._stack(seen), rewards, terminated, truncated, self._told(infos)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close them."""
@@ -78,12 +81,8 @@ class Serial(VectorEnv):
         }
 
 
-def _obs_and_info_first(result: tuple) -> tuple:
-    obs, reward, terminated, truncated, info = result
-    return obs, info, reward, terminated, truncated
-
-
-def _seeds(seed: int | Sequence[int | None] | None, count: int) -> list[int | None]:
+def seeds_of(seed: int | Sequence[int | None] | None, count: int) -> list[int | None]:
+    """One seed for each of some environments: those of a list, or one after the other from the first on."""
     if isinstance(seed, Sequence):
         return list(seed)
     return [None if seed is None else seed + i for i in range(count)]
@@ -129,7 +128,8 @@ class SharedVector(VectorEnv):
         self._shares = [slice(first, last) for first, last in itertools.pairwise(ends)]
         for share in self._shares:
             ours, theirs = context.Pipe()
-            arguments = (theirs, cloudpickle.dumps(make), memory, fields, count, share)
+            begin: Any = CloudpickleWrapper(partial(make, share.stop - share.start))  # type: ignore[arg-type]
+            arguments = (theirs, begin, memory, fields, count, share)
             process = context.Process(target=_work, args=arguments, daemon=True)
             process.start()
             theirs.close()
@@ -151,7 +151,7 @@ class SharedVector(VectorEnv):
         Raises:
             RoboError: An environment refuses.
         """
-        seeds = _seeds(seed, self.num_envs)
+        seeds = seeds_of(seed, self.num_envs)
         for pipe, share in zip(self._pipes, self._shares, strict=True):
             self._tell(pipe, ("reset", seeds[share], options))
         self._wait()
@@ -243,7 +243,7 @@ def _views(memory: Mapping[str, Any], fields: Fields, count: int) -> dict[str, n
 
 def _work(
     pipe: Connection,
-    make: bytes,
+    make: Callable[[], VectorEnv],
     memory: Mapping[str, Any],
     fields: Fields,
     count: int,
@@ -278,7 +278,7 @@ def _work(
         else:
             pipe.send(None)
 
-    answer(lambda: made.append(cloudpickle.loads(make)(share.stop - share.start)))
+    answer(lambda: made.append(make()))
     while True:
         try:
             message = pipe.recv()
