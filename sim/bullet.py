@@ -18,10 +18,9 @@ from typing import Any
 
 import mujoco
 import numpy as np
-import trimesh
 
 from robo.core.errors import ConfigError, MissingDependencyError, TaskError, UnknownNameError
-from sim.coarse import seen
+from sim.coarse import seen, surface
 from sim.pictures import IMAGES, Pictures
 from sim.tabletop import TabletopEnv, TabletopScene
 
@@ -33,8 +32,6 @@ FIRM_N = 1e4
 
 SLICES = 24
 """Corners of what is round, in pictures."""
-ENDLESS_M = 20.0
-"""Half the side of a plane without end, in pictures."""
 UNPAINTED = np.array([0.5, 0.5, 0.5, 1.0], np.float32)
 """MuJoCo's own colour, in whose place that of a material counts."""
 AMBIENT, DIFFUSE, SPECULAR = 0.55, 0.83, 0.05
@@ -310,7 +307,8 @@ def _shape(engine: Engine, model: mujoco.MjModel, geom: int) -> int:
     kind = mujoco.mjtGeom(model.geom_type[geom])
     if kind in forms:
         return engine.createCollisionShape(**forms[kind])
-    return engine.createCollisionShape(engine.GEOM_MESH, vertices=surface(model, geom).vertices.tolist())  # its hull
+    hull = surface(model, geom, SLICES, SLICES // 2).vertices.tolist()
+    return engine.createCollisionShape(engine.GEOM_MESH, vertices=hull)
 
 
 # ---- the world -------------------------------------------------------------------------
@@ -596,32 +594,6 @@ def _meant(model: mujoco.MjModel, kind: int, index: int) -> np.ndarray:
 # ---- pictures ----------------------------------------------------------------------------
 
 
-def surface(model: mujoco.MjModel, geom: int) -> trimesh.Trimesh:
-    """What is seen of a geom, in its own frame."""
-    size, make = model.geom_size[geom], trimesh.creation
-    a, b, _ = size
-    match mujoco.mjtGeom(model.geom_type[geom]):
-        case _SHAPE.mjGEOM_BOX:
-            return make.box(2 * size)
-        case _SHAPE.mjGEOM_CYLINDER:
-            return make.cylinder(a, 2 * b, SLICES)
-        case _SHAPE.mjGEOM_CAPSULE:
-            return make.capsule(2 * b, a, (SLICES // 2, SLICES))
-        case _SHAPE.mjGEOM_SPHERE:
-            return make.uv_sphere(a, (SLICES // 2, SLICES))
-        case _SHAPE.mjGEOM_ELLIPSOID:
-            return make.uv_sphere(1.0, (SLICES // 2, SLICES)).apply_scale(size)
-        case _SHAPE.mjGEOM_PLANE:
-            x, y = a or ENDLESS_M, b or ENDLESS_M
-            return trimesh.Trimesh([[-x, -y, 0], [x, -y, 0], [x, y, 0], [-x, y, 0]], [[0, 1, 2], [0, 2, 3]])
-        case _SHAPE.mjGEOM_MESH:
-            mesh = model.mesh(model.geom_dataid[geom])
-            start, faces = mesh.vertadr[0], mesh.faceadr[0]
-            vertices = model.mesh_vert[start : start + mesh.vertnum[0]]
-            return trimesh.Trimesh(vertices, model.mesh_face[faces : faces + mesh.facenum[0]])
-    raise TaskError(f"Bullet cannot show geom {model.geom(geom).name!r}; take physics='mujoco' for it")
-
-
 class BulletPictures(Pictures):
     """`sim.pictures.Pictures` by Bullet's software renderer, in a world that holds nothing but what is seen.
 
@@ -664,7 +636,7 @@ class BulletPictures(Pictures):
         engine, model = Engine(), self.model
         self._bodies, self._geom = [], np.full(len(self._geoms) + 1, -1, np.int32)
         for geom in self._geoms:
-            mesh = surface(model, int(geom)).smooth_shaded
+            mesh = surface(model, int(geom), SLICES, SLICES // 2).smooth_shaded
             form = dict(vertices=mesh.vertices.tolist(), indices=mesh.faces.ravel().tolist())
             shape = engine.createVisualShape(engine.GEOM_MESH, normals=mesh.vertex_normals.tolist(), **form)
             self._bodies.append(engine.createMultiBody(baseVisualShapeIndex=shape))

@@ -8,6 +8,8 @@ import mujoco
 import numpy as np
 import trimesh
 
+from robo.core.errors import TaskError
+
 FINE_GROUP, COARSE_GROUP = 1, 5
 """Geom groups of the shapes as they are, and of the meshes, which MuJoCo's own viewers hide."""
 MOST_GROUP = 2
@@ -16,7 +18,17 @@ SLICES = 10
 """Corners of a circle."""
 RINGS = 4
 """Of a capsule, from pole to pole."""
+ENDLESS_M = 20.0
+"""Half the side of a plane without end."""
 _SHAPE, _MESH = mujoco.mjtGeom, mujoco.mjtMeshInertia
+_SHAPES = (
+    _SHAPE.mjGEOM_BOX,
+    _SHAPE.mjGEOM_CYLINDER,
+    _SHAPE.mjGEOM_CAPSULE,
+    _SHAPE.mjGEOM_SPHERE,
+    _SHAPE.mjGEOM_ELLIPSOID,
+)
+"""What is merged."""
 
 
 def add_coarse(spec: mujoco.MjSpec) -> None:
@@ -56,20 +68,42 @@ def _only_seen(spec: mujoco.MjSpec, geom: Any) -> bool:
     return not (geom.contype or geom.conaffinity or textured) and geom.group <= MOST_GROUP
 
 
-_SHAPES = {
-    _SHAPE.mjGEOM_BOX: lambda x, y, z: trimesh.creation.box((2 * x, 2 * y, 2 * z)),
-    _SHAPE.mjGEOM_CYLINDER: lambda radius, half, _: trimesh.creation.cylinder(radius, 2 * half, SLICES),
-    _SHAPE.mjGEOM_CAPSULE: lambda radius, half, _: trimesh.creation.capsule(2 * half, radius, (RINGS, SLICES)),
-    _SHAPE.mjGEOM_SPHERE: lambda radius, *_: trimesh.creation.uv_sphere(radius, (RINGS, SLICES)),
-    _SHAPE.mjGEOM_ELLIPSOID: lambda *half: trimesh.creation.uv_sphere(1.0, (RINGS, SLICES)).apply_scale(half),
-}
-
-
 def _placed(model: mujoco.MjModel, geom: int) -> trimesh.Trimesh:
     """A geom's shape in the frame of its body."""
     pose = np.eye(4)
     turn = np.empty(9)
     mujoco.mju_quat2Mat(turn, model.geom_quat[geom])
     pose[:3, :3], pose[:3, 3] = turn.reshape(3, 3), model.geom_pos[geom]
-    shape = _SHAPES[mujoco.mjtGeom(model.geom_type[geom])](*model.geom_size[geom])
-    return shape.apply_transform(pose)
+    return surface(model, geom, SLICES, RINGS).apply_transform(pose)
+
+
+def surface(model: mujoco.MjModel, geom: int, slices: int, rings: int) -> trimesh.Trimesh:
+    """What is seen of a geom, in its own frame [m]; what is round has so many corners around and from pole to pole.
+
+    Raises:
+        TaskError: It is no shape but a height field or the like.
+    """
+    size, make = model.geom_size[geom], trimesh.creation
+    a, b, _ = size
+    match mujoco.mjtGeom(model.geom_type[geom]):
+        case _SHAPE.mjGEOM_BOX:
+            return make.box(2 * size)
+        case _SHAPE.mjGEOM_CYLINDER:
+            return make.cylinder(a, 2 * b, slices)
+        case _SHAPE.mjGEOM_CAPSULE:
+            return make.capsule(2 * b, a, (rings, slices))
+        case _SHAPE.mjGEOM_SPHERE:
+            return make.uv_sphere(a, (rings, slices))
+        case _SHAPE.mjGEOM_ELLIPSOID:
+            return make.uv_sphere(1.0, (rings, slices)).apply_scale(size)
+        case _SHAPE.mjGEOM_PLANE:
+            x, y = a or ENDLESS_M, b or ENDLESS_M
+            return trimesh.Trimesh([[-x, -y, 0], [x, -y, 0], [x, y, 0], [-x, y, 0]], [[0, 1, 2], [0, 2, 3]])
+        case _SHAPE.mjGEOM_MESH:
+            mesh = model.mesh(model.geom_dataid[geom])
+            start, faces = mesh.vertadr[0], mesh.faceadr[0]
+            vertices = model.mesh_vert[start : start + mesh.vertnum[0]]
+            return trimesh.Trimesh(vertices, model.mesh_face[faces : faces + mesh.facenum[0]])
+    raise TaskError(
+        f"geom {model.geom(geom).name!r} is no shape whose surface is known; take another, or physics='mujoco'"
+    )
