@@ -22,6 +22,7 @@ import numpy as np
 from robo.core.errors import ConfigError, MissingDependencyError, TaskError, UnknownNameError
 from sim.coarse import seen, surface
 from sim.pictures import IMAGES, Pictures
+from sim.render import camera_index
 from sim.tabletop import TabletopEnv, TabletopScene
 
 _JOINT, _SHAPE, _SENSOR, _OBJECT = mujoco.mjtJoint, mujoco.mjtGeom, mujoco.mjtSensor, mujoco.mjtObj
@@ -606,8 +607,7 @@ class BulletPictures(Pictures):
         super().__init__(model, (), images, size)
         self.cameras = tuple(cameras)
         for camera in self.cameras:
-            if mujoco.mj_name2id(model, _OBJECT.mjOBJ_CAMERA, camera) < 0:
-                raise UnknownNameError("camera", camera, [model.camera(i).name for i in range(model.ncam)])
+            camera_index(model, camera)
         for kind in self.images if self.cameras else ():
             if kind not in IMAGES:
                 raise UnknownNameError("kind of picture", kind, IMAGES)

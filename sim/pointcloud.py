@@ -19,7 +19,7 @@ import mujoco
 import numpy as np
 
 from robo.core.errors import ConfigError, MissingDependencyError, TaskError, UnknownNameError
-from sim.render import frame_size
+from sim.render import camera_index, frame_size
 from tasks.arm import SceneTask
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def intrinsics(model: mujoco.MjModel, camera: str, size: int | tuple[int, int]) 
         UnknownNameError: No such camera.
     """
     height, width = frame_size(size)
-    focal = height / 2 / np.tan(np.radians(model.cam_fovy[_camera(model, camera)]) / 2)
+    focal = height / 2 / np.tan(np.radians(model.cam_fovy[camera_index(model, camera)]) / 2)
     return np.array([[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]])
 
 
@@ -99,7 +99,7 @@ def extrinsics(model: mujoco.MjModel, data: mujoco.MjData, camera: str, robot: R
     Raises:
         UnknownNameError: No such camera.
     """
-    index, base = _camera(model, camera), base_body(model, robot)
+    index, base = camera_index(model, camera), base_body(model, robot)
     turn, pose = data.xmat[base].reshape(3, 3), np.eye(4)
     pose[:3, :3] = turn.T @ data.cam_xmat[index].reshape(3, 3) @ _FLIP
     pose[:3, 3] = turn.T @ (data.cam_xpos[index] - data.xpos[base])
@@ -247,13 +247,6 @@ def _back_project(o3d: Any, shot: Shot) -> Any:
     )
     pinhole = o3d.camera.PinholeCameraIntrinsic(width, height, fx, fy, cx, cy)
     return o3d.geometry.PointCloud.create_from_rgbd_image(pictures, pinhole).transform(shot.extrinsics)
-
-
-def _camera(model: mujoco.MjModel, name: str) -> int:
-    index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, name)
-    if index < 0:
-        raise UnknownNameError("camera", name, [model.camera(i).name for i in range(model.ncam)])
-    return index
 
 
 def _geoms(model: mujoco.MjModel, bodies: Sequence[str]) -> np.ndarray:

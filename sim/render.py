@@ -117,6 +117,18 @@ def frame_size(size: int | tuple[int, int]) -> tuple[int, int]:
     return pair
 
 
+def camera_index(model: mujoco.MjModel, name: str) -> int:
+    """Index of a camera of a model.
+
+    Raises:
+        UnknownNameError: No such camera; names the nearest one.
+    """
+    index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, name)
+    if index < 0:
+        raise UnknownNameError("camera", name, [model.camera(i).name for i in range(model.ncam)])
+    return index
+
+
 _open: weakref.WeakSet[Renderer] = weakref.WeakSet()
 
 
@@ -201,11 +213,8 @@ class Renderer:
             UnknownNameError: No such camera; names the nearest one.
         """
         if name not in self._cameras:
-            index = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_CAMERA, name)
-            if index < 0:
-                raise UnknownNameError("camera", name, [self.model.camera(i).name for i in range(self.model.ncam)])
             camera = mujoco.MjvCamera()
-            camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, index
+            camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, camera_index(self.model, name)
             self._cameras[name] = camera
         return self._cameras[name]
 
