@@ -23,6 +23,7 @@ from robo.core.errors import ConfigError, MissingDependencyError, TaskError, Unk
 from sim.coarse import seen, surface
 from sim.pictures import IMAGES, Pictures
 from sim.render import camera_index
+from sim.scene import geom_rgba
 from sim.tabletop import TabletopEnv, TabletopScene
 
 _JOINT, _SHAPE, _SENSOR, _OBJECT = mujoco.mjtJoint, mujoco.mjtGeom, mujoco.mjtSensor, mujoco.mjtObj
@@ -33,8 +34,6 @@ FIRM_N = 1e4
 
 SLICES = 24
 """Corners of what is round, in pictures."""
-UNPAINTED = np.array([0.5, 0.5, 0.5, 1.0], np.float32)
-"""MuJoCo's own colour, in whose place that of a material counts."""
 AMBIENT, DIFFUSE, SPECULAR = 0.55, 0.83, 0.05
 """Light from everywhere, of the lamp by its brightness, and as highlights: pictures are about as bright as MuJoCo's."""
 
@@ -650,9 +649,7 @@ class BulletPictures(Pictures):
         own = model.geom_pos[self._geoms], model.geom_quat[self._geoms]
         frames = zip(data.xpos[body], data.xquat[body], *own, strict=True)
         poses = np.array([np.concatenate(_compose(*frame)) for frame in frames])
-        rgba, material = model.geom_rgba[self._geoms], model.geom_matid[self._geoms]
-        plain = (rgba == UNPAINTED).all(axis=1) & (material >= 0)
-        rgba[plain] = model.mat_rgba[material[plain]]
+        rgba = np.array([geom_rgba(model, geom) for geom in self._geoms.tolist()])
         for i in np.flatnonzero((poses != self._poses).any(axis=1)):
             engine.resetBasePositionAndOrientation(self._bodies[i], [*poses[i, :3]], _xyzw(poses[i, 3:]))
         for i in np.flatnonzero((rgba != self._rgba).any(axis=1)):
