@@ -125,10 +125,17 @@ def load(source: str) -> Robot:
         MissingDependencyError: The model cannot be had.
         RobotError: The file cannot be read, is unphysical, or lacks what an arm needs; says where.
     """
+    _check_there(source, "give the path of an MJCF, a URDF or a robot file")
     told = _told(Path(source)) if Path(source).suffix in (".yaml", ".yml") else RobotFile(model=source)
+    _check_there(told.model, f"{source} names it as its model; paths count from there")
     path = model_path(told.model)
     named = Path(source).stem if Path(source).suffix else source
     return _Reader(path, told, told.name or named.replace("/", "_")).robot()
+
+
+def _check_there(source: str, mend: str) -> None:
+    if Path(source).suffix and not Path(source).is_file():
+        raise RobotError(f"no robot at {source}: there is no such file; {mend}")
 
 
 def _told(path: Path) -> RobotFile:

@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from robo.core.progress import progress
     from robo.data.collect import Order, collect
     from robo.train.loop import shown
+    from tasks.registry import load_task
 
     order = Order(
         task=args.task,
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         looks=args.looks,
         successes=args.successes,
     )
-    folder = Path(args.out or f"datasets/{Path(args.task).stem if args.task.endswith('.py') else args.task}")
+    folder = Path(args.out or f"datasets/{load_task(args.task).name}")
     succeeded = done = 0
     with progress("episodes", order.episodes) as advance:
 

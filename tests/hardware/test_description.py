@@ -111,7 +111,7 @@ def test_names_that_are_none() -> None:
         load_task("reach@panda_hnd")
     with pytest.raises(UnknownNameError, match=r"'ur5e_mj_descripton': did you mean 'ur5e_mj_description'"):
         open_robot("ur5e_mj_descripton")
-    with pytest.raises(UnknownNameError, match="nor is it a file"):
+    with pytest.raises(RobotError, match=r"no robot at no/such/arm\.xml: there is no such file"):
         open_robot("no/such/arm.xml")
 
 
@@ -165,6 +165,7 @@ def test_models_that_are_no_arm(tmp_path: Path, text: str, match: str) -> None:
         ("six.urdf", "must hold keys such as model"),
         ("model: six.urdf\ntoool: tcp", "unknown key 'toool': did you mean 'tool'"),
         ("tool: tcp", "model: Field required"),
+        ("model: sixx.urdf", r"no robot at sixx\.urdf: there is no such file; .*arm\.yaml names it"),
         ("model: six.urdf\nhome_rad: [zero]", "home_rad.0: .*number"),
         ("model: six.urdf\ntool: tpc", "unknown site or body 'tpc': did you mean 'tcp'"),
         ("model: six.urdf\nhome_rad: [0, 1]", "home_rad needs 6 numbers"),
