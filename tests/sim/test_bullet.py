@@ -14,7 +14,7 @@ from gymnasium.utils.env_checker import check_env
 
 import sim
 from policies.expert import ExpertConfig, load
-from robo.core.errors import ConfigError, MissingDependencyError, NonFiniteError, RoboError, TaskError, UnknownNameError
+from robo.core.errors import ConfigError, MissingDependencyError, RoboError, TaskError, UnknownNameError
 from robo.evaluate.rollout import FIRST_SEED
 from sim.bullet import BulletEnv
 from sim.open import make_vector, open_env
@@ -24,6 +24,7 @@ from tasks.registry import TASKS, load_task
 from tasks.tabletop import parts
 from tasks.tabletop.base import TabletopTask
 from tasks.tabletop.pick_and_place import PickAndPlace
+from tests.sim.contract import check_bad_input_is_refused
 
 torch.set_num_threads(1)
 NAMES = [name for name in TASKS if isinstance(load_task(name), TabletopTask)]
@@ -372,17 +373,7 @@ def test_looks_differ_but_for_textures_and_people_get_a_picture() -> None:
 def test_bad_actions_are_refused_and_nothing_is_executed() -> None:
     for control in ("reference", "ee_delta"):
         env = BulletEnv("pick_and_place", control=control)
-        with pytest.raises(RoboError, match="reset"):
-            env.step(env.action_space.sample())
-        env.reset(seed=0)
-        before = env.state()["physics"]
-        with pytest.raises(NonFiniteError, match="nothing of it is executed"):
-            env.step(np.full(env.action_space.shape, np.nan))
-        with pytest.raises(RoboError, match="has shape"):
-            env.step(np.zeros(3))
-        with pytest.raises(UnknownNameError, match="reset option"):
-            env.reset(options={"instanze": {}})
-        assert np.array_equal(before, env.state()["physics"])
+        check_bad_input_is_refused(env)
         env.close()
     pick, reach = BulletEnv("pick_and_place"), BulletEnv("reach")
     pick.reset(seed=0), reach.reset(seed=0)
