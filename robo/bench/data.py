@@ -15,7 +15,7 @@ import numpy as np
 from robo.bench import Report
 from robo.core.errors import ConfigError
 from robo.data.collect import Order, collect
-from robo.data.lerobot import Dataset
+from robo.dataset.lerobot import Dataset
 
 
 def data_bench(

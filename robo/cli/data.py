@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     folder = Path(args.folder)
 
-    from robo.data import lerobot
+    from robo.dataset import lerobot
 
     if args.what == "stats":
         print(lerobot.stats(folder))

@@ -17,10 +17,10 @@ from policies.policy import Policy
 from policies.registry import POLICIES
 from robo.core.errors import ConfigError, RoboError, RunError
 from robo.core.files import make_parent, read_json, write_json
-from robo.data import layout
-from robo.data.features import Feature, Features
-from robo.data.lerobot import Dataset
-from robo.data.recording import Writer, merge
+from robo.dataset import layout
+from robo.dataset.features import Feature, Features
+from robo.dataset.lerobot import Dataset
+from robo.dataset.recording import Writer, merge
 from robo.train.run import Run
 from tasks.registry import load_task
 from tasks.tabletop.base import TabletopTask, tabletop_task

@@ -10,8 +10,8 @@ import rerun as rr
 
 from robo.core.errors import RoboError, RunError
 from robo.core.files import make_parent, write_bytes
-from robo.data.features import BOOKKEEPING
-from robo.data.lerobot import Dataset
+from robo.dataset.features import BOOKKEEPING
+from robo.dataset.lerobot import Dataset
 
 TIMELINE = "time"
 SMALLEST = 192

@@ -17,8 +17,8 @@ from robo.cli import collect as robo_collect
 from robo.cli import data as robo_data
 from robo.core.errors import ConfigError, RunError, UnknownNameError
 from robo.data.collect import FIRST_SEED, ORDER, SHARDS, Order, actor, collect, features
-from robo.data.lerobot import Dataset, validate
-from robo.data.recording import Writer
+from robo.dataset.lerobot import Dataset, validate
+from robo.dataset.recording import Writer
 from sim.tabletop import TabletopEnv
 from tasks.registry import load_task
 from tasks.tabletop.base import tabletop_task

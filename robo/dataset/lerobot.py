@@ -30,11 +30,11 @@ from typing import Any
 import numpy as np
 
 from robo.core.errors import ConfigError, UnknownNameError
-from robo.data import layout
-from robo.data.features import Feature, Features
-from robo.data.layout import Episode
-from robo.data.recording import Writer, merge
-from robo.data.video import Shelf
+from robo.dataset import layout
+from robo.dataset.features import Feature, Features
+from robo.dataset.layout import Episode
+from robo.dataset.recording import Writer, merge
+from robo.dataset.video import Shelf
 
 __all__ = ["Dataset", "Episode", "Feature", "Features", "Writer", "merge", "stats", "validate"]
 

@@ -30,9 +30,9 @@ import pyarrow.parquet as pq
 
 from robo.core.errors import ConfigError, RoboError, RunError
 from robo.core.files import read_json
-from robo.data import statistics
-from robo.data.features import BOOKKEEPING, DTYPES, EXTRA, Feature, Features, arrow_type, from_arrow
-from robo.data.video import MEND, Film, describe
+from robo.dataset import statistics
+from robo.dataset.features import BOOKKEEPING, DTYPES, EXTRA, Feature, Features, arrow_type, from_arrow
+from robo.dataset.video import MEND, Film, describe
 
 VERSION = "v3.0"
 INFO, STATS, TASKS = "meta/info.json", "meta/stats.json", "meta/tasks.parquet"

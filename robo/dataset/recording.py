@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 
 from robo.core.errors import ConfigError, RunError, UnknownNameError
 from robo.core.files import make_parent, room_for, sync_folder, write_bytes, write_json
-from robo.data import layout, statistics
-from robo.data.features import Features, to_arrow
-from robo.data.layout import Contents, Episode
-from robo.data.video import Encoder, Joiner, Shelf
+from robo.dataset import layout, statistics
+from robo.dataset.features import Features, to_arrow
+from robo.dataset.layout import Contents, Episode
+from robo.dataset.video import Encoder, Joiner, Shelf
 
 _MB = 1 << 20
 

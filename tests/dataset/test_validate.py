@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from robo.core.errors import RunError
-from robo.data.lerobot import Dataset, Writer, validate
-from robo.data.video import Encoder, Film
-from tests.data.recordings import CAMERA, FEATURES, SIZE, add_frames, extra, picture, record
+from robo.dataset.lerobot import Dataset, Writer, validate
+from robo.dataset.video import Encoder, Film
+from tests.dataset.recordings import CAMERA, FEATURES, SIZE, add_frames, extra, picture, record
 
 INFO, STATS, TASKS = "meta/info.json", "meta/stats.json", "meta/tasks.parquet"
 EPISODES, DATA = "meta/episodes/chunk-000/file-000.parquet", "data/chunk-000/file-000.parquet"

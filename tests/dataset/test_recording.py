@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from robo.core.errors import ConfigError, RoboError, RunError, UnknownNameError
-from robo.data import recording
-from robo.data.lerobot import Dataset, Writer, merge, validate
-from tests.data.recordings import CAMERA, FEATURES, add_frames, extra, length, picture, record, values
+from robo.dataset import recording
+from robo.dataset.lerobot import Dataset, Writer, merge, validate
+from tests.dataset.recordings import CAMERA, FEATURES, add_frames, extra, length, picture, record, values
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,7 +55,7 @@ def check_same(found: dict[str, bytes], due: dict[str, bytes]) -> None:
 
 def test_killed_while_recording(tmp_path):
     folder = tmp_path / "set"
-    command = [sys.executable, "-m", "tests.data.recordings", str(folder)]
+    command = [sys.executable, "-m", "tests.dataset.recordings", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None
         last = [int(process.stdout.readline()) for _ in range(3)][-1]

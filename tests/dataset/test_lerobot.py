@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from robo.core.errors import ConfigError, NonFiniteError, RoboError, RunError, UnknownNameError
-from robo.data import layout, statistics
-from robo.data.lerobot import Dataset, Feature, Features, Writer, stats, validate
-from tests.data import recordings
-from tests.data.recordings import CAMERA, FEATURES, SIZE, add_frames, extra, length, picture, record, task, values
+from robo.dataset import layout, statistics
+from robo.dataset.lerobot import Dataset, Feature, Features, Writer, stats, validate
+from tests.dataset import recordings
+from tests.dataset.recordings import CAMERA, FEATURES, SIZE, add_frames, extra, length, picture, record, task, values
 
 SEEDS = (0, 1, 2, 3, 4)
 

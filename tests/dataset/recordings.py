@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from robo.data.lerobot import Feature, Features, Writer
+from robo.dataset.lerobot import Feature, Features, Writer
 
 CAMERA = "observation.images.front"
 SIZE = (48, 64)
