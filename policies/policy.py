@@ -18,12 +18,15 @@ class PolicyInfo:
         observation: Observation keys → shapes.
         joints: Number of joints J of the action.
         ctrl_dt_s: Distance between calls of `act` [s].
+        views, size: Cameras whose pictures it sees as ``rgb_<camera>``, (size, size, 3) uint8 each.
     """
 
     task: str
     observation: dict[str, tuple[int, ...]]
     joints: int
     ctrl_dt_s: float
+    views: tuple[str, ...] = ()
+    size: int = 96
 
     @classmethod
     def of(cls, task: SceneTask) -> PolicyInfo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from policies.expert import expert_kind
+from policies.imitation import act_kind, bc_kind, diffusion_kind
 from policies.learner import PolicyKind
 from policies.npc import npc_kind
 from policies.planners import cem_kind, grad_kind, milp_kind, mpc_kind, mppi_kind
@@ -25,3 +26,6 @@ POLICIES.register("spec", spec_kind)
 POLICIES.register("expert", expert_kind)
 POLICIES.register("random", random_kind)
 POLICIES.register("zero", zero_kind)
+POLICIES.register("bc", bc_kind)
+POLICIES.register("act", act_kind)
+POLICIES.register("diffusion", diffusion_kind)

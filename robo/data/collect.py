@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hardware.robots.commands import REACH_M_S, TURN_RAD_S, angle
+from policies.observed import around, proprioception, surroundings
 from policies.policy import Policy
 from policies.registry import POLICIES
 from robo.core.errors import ConfigError, RoboError, RunError
@@ -74,8 +75,7 @@ def features(task: TabletopTask, order: Order) -> Features:
     j = len(task.robot.joints)
     tool = ("ee_x_m", "ee_y_m", "ee_z_m", "ee_qw", "ee_qx", "ee_qy", "ee_qz")
     joints = tuple(f"{name}_rad" for name in task.robot.joints)
-    around = [(name, int(np.prod(task.observation[name]))) for name in _around(task)]
-    names = tuple(name if n == 1 else f"{name}.{i}" for name, n in around for i in range(n))
+    names = tuple(name if n == 1 else f"{name}.{i}" for name, n in around(task).items() for i in range(n))
     values = {
         "observation.state": Feature("float32", (j + 8,), (*joints, "gripper_width_m", *tool)),
         "action": Feature("float32", (j + 1,), (*joints, "gripper_width_m")),
@@ -111,7 +111,7 @@ def collect(
     """
     task = tabletop_task(load_task(order.task))
     wanted = features(task, order)
-    actor(order.policy, task)  # what does not fit is said now
+    _check_pictures(order, actor(order.policy, task))  # what does not fit is said now
     folder = Path(folder)
     if (folder / layout.INFO).exists():
         raise RunError(f"{folder} holds a whole dataset already; name another folder, or remove it")
@@ -152,9 +152,15 @@ def actor(policy: str, task: TabletopTask) -> Policy:
     return found
 
 
-def _around(task: TabletopTask) -> list[str]:
-    """Observation keys of what is around the arm."""
-    return [name for name in task.observation if name not in ("gripper_width_m", "ee_pos", "ee_quat_wxyz")]
+def _check_pictures(order: Order, policy: Policy) -> None:
+    """Refuse to record without the pictures that the policy acts by."""
+    info = policy.info
+    if not set(info.views) <= set(order.views) or (info.views and info.size != order.size):
+        views = ",".join(info.views)
+        raise ConfigError(
+            f"policy {order.policy} sees {views} at {info.size} pixels, to be recorded: "
+            f"{','.join(order.views) or 'none'} at {order.size}; try --views {views} --size {info.size}"
+        )
 
 
 # ---- processes -------------------------------------------------------------------
@@ -290,18 +296,16 @@ def _frame(
     instruction: str,
 ) -> None:
     after, j = info["reference"], task.robot.dof
-    state = [obs["joint_pos"], obs["gripper_width_m"], obs["ee_pos"], obs["ee_quat_wxyz"]]
     values: dict[str, Any] = {
-        "observation.state": np.concatenate(state),
+        "observation.state": proprioception(obs),
         "action": np.append(after[:j], after[-1]),
         "action.ee_delta": _tool_motion(task, before, after),
         "reward": np.array([reward]),
         "stage": np.array([info["stage"]]),
         "signals": np.array(list(info["signals"].values())),
     }
-    around = [obs[name].ravel() for name in _around(task)]
-    if around:
-        values["observation.environment_state"] = np.concatenate(around)
+    if around(task):
+        values["observation.environment_state"] = surroundings(task, obs)
     pictures = {f"observation.images.{view}": obs[f"rgb_{view}"] for view in order.views}
     writer.add_frame(values, pictures, instruction)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from policies.policy import Policy
-from robo.core.errors import ConfigError
+from robo.core.errors import ConfigError, UnknownNameError
 from robo.core.protocols import ActionChunk, Obs
 from robo.data.rollout import CONTROLLERS, ArmRollout
 from tasks.arm import SceneTask
@@ -41,6 +41,9 @@ def check_fits(task: SceneTask, policy: Policy) -> None:
             raise ConfigError(
                 f"the policy was trained with {what} {needs!r}, here it is {has!r}; robo-train trains one"
             )
+    for view in info.views:
+        if view not in (cameras := [camera.name for camera in task.cameras]):
+            raise UnknownNameError("camera", view, cameras)
 
 
 def roll_out(
@@ -83,7 +86,9 @@ def roll_out(
         chunks.append(chunk)
         plan_ms.append(float(chunk.info.get("plan_ms", elapsed_ms)))
         done = terminated or truncated
-    observation, infos = stack([o for o, _ in samples]), [i for _, i in samples]
+    # Pictures can be drawn again from the state.
+    seen = [{name: value for name, value in o.items() if not name.startswith("rgb_")} for o, _ in samples]
+    observation, infos = stack(seen), [i for _, i in samples]
     at_rest = np.zeros_like(instance["joint_pos"])
     return kind(
         **scored(task, infos),

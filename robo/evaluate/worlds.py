@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import singledispatch
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from tasks.arm import ArmTask
 from tasks.system import SystemTask
 from tasks.tabletop.base import TabletopTask
 from tasks.task import Task
+
+if TYPE_CHECKING:
+    from sim.tabletop import TabletopEnv
 
 
 class World(ABC):
@@ -80,22 +83,33 @@ class TabletopWorld(World):
 
     def __init__(self, task: TabletopTask, mismatch: float = 0.0, delay_s: float = 0.0) -> None:
         from sim.randomise import Randomisation  # lazily: mujoco
+
+        self.task, self.randomise = task, Randomisation.mismatch(mismatch, delay_s)
+        self._env: TabletopEnv | None = None
+
+    def _open(self, views: tuple[str, ...], size: int) -> TabletopEnv:
+        """The environment with the pictures that a policy sees."""
         from sim.tabletop import TabletopEnv
 
-        self.env = TabletopEnv(task, randomise=Randomisation.mismatch(mismatch, delay_s))
+        if self._env is None or (self._env.pictures.cameras, self._env.pictures.size) != (views, (size, size)):
+            self.close()
+            self._env = TabletopEnv(self.task, randomise=self.randomise, cameras=views, size=size)
+        return self._env
 
     def roll_out(self, policy: Any, seed: int, name: str = "policy") -> Rollout:
         """See `World`."""
+        env = self._open(policy.info.views, policy.info.size)
 
         def keep(infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             widths = np.array([info["reference"][-1] for info in infos])
             return {"qpos": np.stack([info["qpos"] for info in infos]), "command_width_m": widths}
 
-        return roll_out(self.env, policy, seed, name=name, kind=TabletopRollout, keep=keep)
+        return roll_out(env, policy, seed, name=name, kind=TabletopRollout, keep=keep)
 
     def close(self) -> None:
         """See `World`."""
-        self.env.close()
+        if self._env is not None:
+            self._env.close()
 
 
 class SystemWorld(World):

@@ -17,6 +17,7 @@ from robo.core.errors import ConfigError, RoboError, TaskError, UnknownNameError
 from robo.data.collect import actor
 from robo.evaluate.rollout import check_fits, describe
 from sim.open import make
+from sim.pictures import Pictures
 from tasks.arm import ArmTask, SceneTask
 from tasks.stl.monitor import Interval
 from tasks.tabletop.base import TabletopTask
@@ -123,8 +124,9 @@ class Session:
         self.set_speed(speed)
         self.env: Any = make(task)
         self.task: SceneTask = self.env.task
+        self._eyes = Pictures(self.env.model, (), (), 2)
         try:
-            self._actor = self._load(self.policy)
+            self._take(self._load(self.policy))
             self.reset()
         except BaseException:
             self.close()
@@ -139,7 +141,8 @@ class Session:
         seed = self.seed if seed is None else seed
         if seed < 0:
             raise ConfigError(f"--seed must be 0 or more, not {seed}")
-        self._obs, self._info = self.env.reset(seed=seed)
+        obs, self._info = self.env.reset(seed=seed)
+        self._obs = obs | self._eyes.take(self.env.data)
         self._actor.reset(self._obs, seed)
         self.seed = seed
         self._instruction = self._info.get("instruction", self.task.instruction)
@@ -154,7 +157,8 @@ class Session:
         Raises:
             RoboError: There is no such policy, or it does not fit; the one before acts on.
         """
-        self._actor, self.policy = self._load(policy), policy
+        self._take(self._load(policy))
+        self.policy = policy
         self.reset()
 
     def run(self) -> None:
@@ -215,6 +219,7 @@ class Session:
 
     def close(self) -> None:
         """Free what it holds."""
+        self._eyes.close()
         self.env.close()
 
     # ---- within ----------------------------------------------------------------
@@ -236,9 +241,16 @@ class Session:
         check_fits(self.task, policy)
         return policy
 
+    def _take(self, actor: Policy) -> None:
+        """Have a policy act, with the pictures that it sees."""
+        self._eyes.close()  # before another is opened, see `sim.render.Renderer`
+        self._eyes = Pictures(self.env.model, actor.info.views, ("rgb",), actor.info.size)
+        self._actor = actor
+
     def _step(self) -> None:
         chunk = self._actor.act(self._obs)
-        self._obs, reward, terminated, truncated, self._info = self.env.step(self.env.action(chunk))
+        obs, reward, terminated, truncated, self._info = self.env.step(self.env.action(chunk))
+        self._obs = obs | self._eyes.take(self.env.data)
         self._sample(float(reward), terminated or truncated)
 
     def _sample(self, reward: float, ended: bool) -> None:
