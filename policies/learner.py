@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from policies.policy import Policy
 from policies.system import SystemPolicy
@@ -18,6 +20,34 @@ if TYPE_CHECKING:
 Tensors = dict[str, "torch.Tensor"]
 AnyPolicy = Policy | SystemPolicy
 """A policy of any kind of task."""
+
+
+Episode = dict[str, np.ndarray]
+"""An episode of T control steps as it was played: see `Explorer`."""
+
+
+class Explorer(Protocol):
+    """Plays episodes of the task, in processes of its own, while a training goes on."""
+
+    def begin(self, weights: Tensors, seeds: Sequence[int]) -> None:
+        """Start an episode of every seed, of world and policy, with a policy of these weights that explores."""
+        ...
+
+    def finish(self) -> list[Episode]:
+        """Wait for them; in order of their seeds.
+
+        Returns:
+            Of each the columns of a dataset, see `policies.observed.frame`, (T, ...); ``rgb_<camera>``
+            (T, H, W, 3) uint8 of the policy's views; ``success`` () bool.
+
+        Raises:
+            RoboError: One could not be played, or its process died.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the processes; safe to call twice."""
+        ...
 
 
 class Learner(ABC):
@@ -40,6 +70,12 @@ class Learner(ABC):
         Raises:
             NonFiniteError: The loss or a gradient is NaN or infinite; the state before the step is intact.
         """
+
+    def enter(self, explorer: Callable[[int], Explorer]) -> None:  # noqa: B027 (an override is optional)
+        """Called once before the first step, with what opens an explorer of so many processes; most need none."""
+
+    def leave(self) -> None:  # noqa: B027
+        """Called once after the last step: free what `enter` took."""
 
     @abstractmethod
     def state(self) -> tuple[Tensors, dict[str, Any]]:

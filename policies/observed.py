@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
+from hardware.robots.commands import REACH_M_S, TURN_RAD_S, angle
 from robo.core.protocols import Obs
 from tasks.tabletop.base import TabletopTask
 
@@ -29,3 +33,35 @@ def told(task: TabletopTask) -> np.ndarray:
     """Which elements of `surroundings` a policy is told even where it has to see the rest: those of the variation."""
     names = np.repeat(list(around(task)), list(around(task).values()))
     return np.flatnonzero(np.isin(names, list(task.variation)))
+
+
+def frame(
+    task: TabletopTask, obs: Obs, before: np.ndarray, info: Mapping[str, Any], reward: float
+) -> dict[str, np.ndarray]:
+    """What datasets keep of a control step, pictures apart.
+
+    Args:
+        task: The task.
+        obs: What was seen before it.
+        before: The reference (2 J + 1,) that was due then.
+        info, reward: What the environment told after it.
+    """
+    after, j = info["reference"], task.robot.dof
+    values = {
+        "observation.state": proprioception(obs),
+        "action": np.append(after[:j], after[-1]),
+        "action.ee_delta": tool_motion(task, before, after),
+        "reward": np.array([reward]),
+        "stage": np.array([info["stage"]]),
+        "signals": np.array(list(info["signals"].values())),
+    }
+    return values | ({"observation.environment_state": surroundings(task, obs)} if around(task) else {})
+
+
+def tool_motion(task: TabletopTask, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """The action (7,) of ``control="ee_delta"`` that leads from one reference to the next."""
+    j, dt = task.robot.dof, task.ctrl_dt_s
+    pos, rot, _ = task.kinematics.pose_and_jacobian(np.stack([before[:j], after[:j]]))
+    moved, turned = (pos[1] - pos[0]) / (REACH_M_S * dt), angle(rot[1] @ rot[0].T) / (TURN_RAD_S * dt)
+    assert task.robot.gripper is not None
+    return np.concatenate([moved, turned, [2 * after[-1] / task.robot.gripper.open_m - 1]])

@@ -50,6 +50,8 @@ class Policy(ABC):
     """
 
     info: PolicyInfo
+    exploring: bool = False
+    """Whether it tries things out, for its own learning; most know no other way to act."""
 
     @abstractmethod
     def reset(self, obs: Obs, seed: int = 0) -> None:

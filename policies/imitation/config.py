@@ -15,7 +15,7 @@ class SeeConfig:
 
     views: tuple[str, ...] = ("front", "wrist")
     """Cameras, by name."""
-    size: int = 64
+    size: int = 96
     """Height and width of pictures [pixels]; demonstrations must have been recorded so."""
     around: bool = False
     """Whether poses of things are seen too, as the simulator knows them; without views a policy needs them."""

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hardware.robots.commands import REACH_M_S, TURN_RAD_S, angle
-from policies.observed import around, proprioception, surroundings
+from policies.observed import around, frame
 from policies.policy import Policy
 from policies.registry import POLICIES
 from robo.core.errors import ConfigError, RoboError, RunError
@@ -266,7 +265,8 @@ def _episode(writer: Writer, env: Any, policy: Policy, order: Order, seed: int) 
             before = info["reference"]
             after, reward, terminated, truncated, info = env.step(env.action(policy.act(obs)))
             trace.append(info["signals"])
-            _frame(writer, task, order, obs, before, info, reward, instruction)
+            pictures = {f"observation.images.{view}": obs[f"rgb_{view}"] for view in order.views}
+            writer.add_frame(frame(task, obs, before, info, reward), pictures, instruction)
             obs, ended = after, terminated or truncated
         signals = {name: np.array([row[name] for row in trace]) for name in trace[0]}
         success = task.success(signals)
@@ -283,37 +283,3 @@ def _episode(writer: Writer, env: Any, policy: Policy, order: Order, seed: int) 
 
 
 MOST_ATTEMPTS = 50
-
-
-def _frame(
-    writer: Writer,
-    task: TabletopTask,
-    order: Order,
-    obs: dict[str, np.ndarray],
-    before: np.ndarray,
-    info: dict[str, Any],
-    reward: float,
-    instruction: str,
-) -> None:
-    after, j = info["reference"], task.robot.dof
-    values: dict[str, Any] = {
-        "observation.state": proprioception(obs),
-        "action": np.append(after[:j], after[-1]),
-        "action.ee_delta": _tool_motion(task, before, after),
-        "reward": np.array([reward]),
-        "stage": np.array([info["stage"]]),
-        "signals": np.array(list(info["signals"].values())),
-    }
-    if around(task):
-        values["observation.environment_state"] = surroundings(task, obs)
-    pictures = {f"observation.images.{view}": obs[f"rgb_{view}"] for view in order.views}
-    writer.add_frame(values, pictures, instruction)
-
-
-def _tool_motion(task: TabletopTask, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """The action (7,) of ``control="ee_delta"`` that leads from one reference to the next."""
-    j, dt = task.robot.dof, task.ctrl_dt_s
-    pos, rot, _ = task.kinematics.pose_and_jacobian(np.stack([before[:j], after[:j]]))
-    moved, turned = (pos[1] - pos[0]) / (REACH_M_S * dt), angle(rot[1] @ rot[0].T) / (TURN_RAD_S * dt)
-    assert task.robot.gripper is not None
-    return np.concatenate([moved, turned, [2 * after[-1] / task.robot.gripper.open_m - 1]])

@@ -26,6 +26,7 @@ from robo.core.errors import ConfigError, NonFiniteError, RunError
 from robo.core.files import FULL, full_disk_error, room_for, write_text
 from robo.core.progress import progress
 from robo.train.config import Config
+from robo.train.explore import Processes
 from robo.train.run import Run, write_state
 from tasks.registry import load_task
 from tasks.task import Task
@@ -38,7 +39,8 @@ def dry_run(config: Config) -> dict[str, float]:
         RoboError: Whatever a training would stumble on at its start.
     """
     learner = _learner(config, load_task(config.task))
-    return _step(learner) if learner.total_steps else {}
+    with _entered(learner, config):
+        return _step(learner) if learner.total_steps else {}
 
 
 def train(config: Config, root: str | Path = "runs") -> Run:
@@ -86,7 +88,12 @@ def shown(path: Path) -> str:
 def _loop(run: Run, learner: Learner, step: int) -> None:
     config, total, saved = run.config, learner.total_steps, step
     began = time.monotonic()
-    with _Stop() as stop, _Metrics(run, step) as metrics, progress("steps", total, step) as advance:
+    with (
+        _Stop() as stop,
+        _Metrics(run, step) as metrics,
+        _entered(learner, config),
+        progress("steps", total, step) as advance,
+    ):
         while step < total and not stop.asked:
             try:
                 values = _step(learner)
@@ -121,6 +128,16 @@ def _learner(config: Config, task: Task) -> Learner:
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(config.seed)
     return config.kind.learner(task, config.settings, config.seed, config.device)
+
+
+@contextmanager
+def _entered(learner: Learner, config: Config) -> Iterator[None]:
+    """A learner that may play episodes."""
+    learner.enter(lambda processes: Processes(config, processes))
+    try:
+        yield
+    finally:
+        learner.leave()
 
 
 def _step(learner: Learner) -> dict[str, float]:
