@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from robo.core.errors import RoboError, TaskError
+from robo.core.errors import RoboError, SpecError, TaskError
 
 if TYPE_CHECKING:
     from tasks.stl import Formula
+    from tasks.stl.syntax import Predicate
 
 Array = Any  # numpy.ndarray or torch.Tensor
 Arrays = Mapping[str, Array]
@@ -66,12 +67,17 @@ class Stage:
         distance: Expression over the signals, 0 or more, that shrinks to 0 on the way there; dense rewards are made of
             it. Empty: none.
         scale: Distance from which on there is most to gain.
+        shaping: Expression over the signals, in [0, 1], that grows on the way there and is paid in place of the
+            distance. Empty: ``1 - tanh(distance / scale)``.
+        weight: Its share of the reward, relative to the other stages.
     """
 
     name: str
     condition: str
     distance: str = ""
     scale: float = 0.1
+    shaping: str = ""
+    weight: float = 1.0
 
 
 class Task(ABC):
@@ -122,16 +128,23 @@ class Task(ABC):
         return parse(text, signals=self.signals)
 
     def staged_reward(self, signals: Mapping[str, Array], stage: int) -> Array:
-        """Dense reward in [0, 1] of a moment of an episode that has reached `stage` stages.
+        """Dense reward in [0, 1] of a moment, or of moments (...), of an episode that has reached `stage` stages.
 
-        It is their share, and on the way to the next ``1 - tanh(distance / scale)`` of its share: reaching a stage
-        never pays less than approaching it.
+        It is their share, and on the way to the next its `shaping` of its share: reaching a stage never pays less than
+        approaching it.
         """
         if stage >= len(self.stages):
             return 1.0
-        distance, scale = self._distances[stage], self.stages[stage].scale
-        near = 0.0 if distance is None else 1.0 - np.tanh(np.maximum(distance.value(signals), 0.0) / scale)
-        return (stage + near) / len(self.stages)
+        weights = [s.weight for s in self.stages]
+        near = np.clip(self.shaping(signals, stage), 0.0, 1.0)
+        return (sum(weights[:stage]) + weights[stage] * near) / sum(weights)
+
+    def shaping(self, signals: Mapping[str, Array], stage: int) -> Array:
+        """What is paid on the way to a stage, as its text says it: in [0, 1] if the text is right."""
+        said, distance, scale = self._shapings[stage], self._distances[stage], self.stages[stage].scale
+        if said is not None:
+            return said.value(signals)
+        return 0.0 if distance is None else 1.0 - np.tanh(np.maximum(distance.value(signals), 0.0) / scale)
 
     def verdict(self, condition: str, trace: Arrays) -> np.ndarray:
         """Whether a formula over the signals holds, at every sample of a trace (signals (T,)): (T,) bool."""
@@ -150,9 +163,27 @@ class Task(ABC):
         return done
 
     @cached_property
-    def _distances(self) -> tuple[Any, ...]:
+    def _distances(self) -> tuple[Predicate | None, ...]:
         """Of every stage the predicate whose value is its distance."""
-        return tuple(self._parse(f"{s.distance} > 0").predicates[0] if s.distance else None for s in self.stages)
+        return tuple(self.expression(s.distance) if s.distance else None for s in self.stages)
+
+    @cached_property
+    def _shapings(self) -> tuple[Predicate | None, ...]:
+        """Of every stage the predicate whose value is its shaping."""
+        return tuple(self.expression(s.shaping) if s.shaping else None for s in self.stages)
+
+    def expression(self, text: str) -> Predicate:
+        """An expression over the signals, as the predicate whose value it is.
+
+        Raises:
+            SpecError: It is none, or holds no signal.
+        """
+        from tasks.stl.syntax import Predicate
+
+        found = self._parse(f"{text} > 0")
+        if not isinstance(found, Predicate):
+            raise SpecError(f"expected an expression over the signals, one number at every moment, got: {text}")
+        return found
 
     @property
     def steps(self) -> int:
@@ -206,8 +237,13 @@ class Task(ABC):
                         f"task {self.name}: {where} must speak of one moment only, without temporal operators: {text}"
                     )
             for stage in self.stages:
-                if stage.distance:
-                    self._parse(f"{stage.distance} > 0")
+                for text in filter(None, (stage.distance, stage.shaping)):
+                    self.expression(text)
+                if not (stage.scale > 0 and stage.weight > 0):
+                    raise TaskError(
+                        f"task {self.name}: stage {stage.name} needs a scale and a weight above 0, "
+                        f"not {stage.scale:g} and {stage.weight:g}"
+                    )
         except TaskError:
             raise
         except RoboError as error:

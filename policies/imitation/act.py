@@ -9,7 +9,7 @@ from torch import nn
 
 from policies.imitation.config import ActConfig
 from policies.imitation.demos import Window
-from policies.imitation.eyes import Eyes, Hands, Trunk
+from policies.imitation.eyes import Eyes, Hands
 from policies.imitation.network import Imitator, over
 
 
@@ -17,7 +17,7 @@ class Chunker(Imitator):
     """A conditional variational autoencoder of action chunks.
 
     In training a variable, the *style*, is read off the demonstrated chunk; it is kept near a normal distribution, and
-    is its mean, zero, at run time. Encoder: style, numbers and a token for every four cells of every camera's map;
+    is its mean, zero, at run time. Encoder: style, numbers and the tokens of the pictures;
     decoder: one query for every step.
 
     Args:
@@ -43,11 +43,9 @@ class Chunker(Imitator):
         self.read_out = nn.Linear(width, 2 * net.style)
         self.read_place = nn.Parameter(0.02 * torch.randn(2 + self.chunk, width))
         self.see_style, self.see_numbers = nn.Linear(net.style, width), nn.Linear(numbers, width)
-        self.see_cells = nn.ModuleDict(
-            {view: nn.Conv2d(Trunk.maps(eyes.see.width), width, 2, stride=2) for view in eyes.see.views}
-        )
-        side = -(-eyes.see.size // 8) // 2
-        self.places = nn.ParameterDict({view: 0.02 * torch.randn(side * side, width) for view in eyes.see.views})
+        cells, size = eyes.cells
+        self.see_cells = nn.Linear(size, width) if cells else None
+        self.places = nn.Parameter(0.02 * torch.randn(cells, width))
         self.kinds = nn.Parameter(0.02 * torch.randn(2, width))
         self.encoder = encoder(net.encoder)
         one: nn.TransformerDecoderLayer = layer(nn.TransformerDecoderLayer)  # type: ignore[assignment]
@@ -63,13 +61,13 @@ class Chunker(Imitator):
         padding = torch.cat([valid.new_zeros(len(valid), 2), ~valid], dim=1)
         return self.read_out(self.reader(tokens, src_key_padding_mask=padding)[:, 0]).chunk(2, dim=-1)
 
-    def _ahead(self, numbers: torch.Tensor, maps: Mapping[str, torch.Tensor], style: torch.Tensor) -> torch.Tensor:
+    def _ahead(self, numbers: torch.Tensor, cells: torch.Tensor | None, style: torch.Tensor) -> torch.Tensor:
         tokens = [
             (self.see_style(style) + self.kinds[0])[:, None],
             (self.see_numbers(numbers) + self.kinds[1])[:, None],
         ]
-        for view, cells in maps.items():
-            tokens.append(self.see_cells[view](cells).flatten(2).mT + self.places[view])
+        if self.see_cells is not None:
+            tokens.append(self.see_cells(cells) + self.places)
         memory = self.encoder(torch.cat(tokens, dim=1))
         return self.out(self.decoder(self.queries.expand(len(numbers), -1, -1), memory))
 
@@ -78,7 +76,7 @@ class Chunker(Imitator):
         numbers, actions = self.eyes.numbers(window.numbers), self.hands.inward(window.actions)
         mean, log_var = self._style(numbers, actions, window.valid)
         noise = torch.randn(mean.shape, generator=generator).to(mean.device)
-        found = self._ahead(numbers, self.eyes.maps(window.pictures, generator), mean + (0.5 * log_var).exp() * noise)
+        found = self._ahead(numbers, self.eyes.tokens(window.pictures, generator), mean + (0.5 * log_var).exp() * noise)
         error = over((found - actions).abs(), window.valid)
         divergence = 0.5 * (mean**2 + log_var.exp() - 1.0 - log_var).sum(1).mean()
         return error + self.kl * divergence, {"error": error, "divergence": divergence}
@@ -89,4 +87,4 @@ class Chunker(Imitator):
         """See `Imitator`."""
         seen = self.eyes.numbers(numbers)
         style = seen.new_zeros(len(seen), self.see_style.in_features)
-        return self.hands.outward(self._ahead(seen, self.eyes.maps(pictures), style))
+        return self.hands.outward(self._ahead(seen, self.eyes.tokens(pictures), style))

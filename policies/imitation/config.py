@@ -19,13 +19,18 @@ class SeeConfig:
     """Height and width of pictures [pixels]; demonstrations must have been recorded so."""
     around: bool = False
     """Whether poses of things are seen too, as the simulator knows them; without views a policy needs them."""
-    width: int = 32
-    """Channels of the first convolution; the others have more."""
+    trunk: str = ""
+    """Folder of a pretrained vision model, as `transformers` saves them; empty: convolutions from scratch."""
+    tune: bool = False
+    """Whether a pretrained one learns on; else it stays as it is."""
+    channels: tuple[int, ...] = (32, 64, 128)
+    """Of convolutions, at a half, a quarter ... of a picture."""
     shift_px: int = 3
     """Pictures are shifted by up to so much in training (Kostrikov et al., arXiv 2004.13649)."""
 
     def __post_init__(self) -> None:
-        require_positive(self, "see", "width")
+        if not self.channels or any(c < 8 or c % 8 for c in self.channels):
+            raise ConfigError(f"see.channels must be multiples of 8, not {self.channels}")
         if self.size < 16 or self.size % 2:
             raise ConfigError(f"see.size must be an even number of pixels, at least 16, not {self.size}")
         if not 0 <= self.shift_px < self.size // 4:
@@ -129,7 +134,7 @@ class ActConfig:
 
     demos: str = ""
     """Folder of the demonstrations; `robo-collect` records them."""
-    see: SeeConfig = field(default_factory=SeeConfig)
+    see: SeeConfig = field(default_factory=lambda: SeeConfig(channels=(16, 32, 64, 128)))
     do: DoConfig = field(default_factory=lambda: DoConfig(chunk=32, execute=0))
     net: ActNetConfig = field(default_factory=ActNetConfig)
     train: TrainConfig = field(default_factory=lambda: TrainConfig(batch=32))

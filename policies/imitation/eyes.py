@@ -6,62 +6,24 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from policies.imitation.config import SeeConfig
+from policies.perception.trunks import Conv, Pretrained
 
 CLIP = 5.0
 """Standard deviations beyond which a number tells no more."""
 
 
 def shifted(pictures: torch.Tensor, most_px: int, generator: torch.Generator) -> torch.Tensor:
-    """Pictures (B, C, H, W), each moved by up to so many pixels, edges repeated; drawn on the CPU."""
+    """Pictures (B, H, W, 3), each moved by up to so many pixels, edges repeated; drawn on the CPU."""
     if most_px == 0:
         return pictures
-    b, _, h, w = pictures.shape
-    padded = functional.pad(pictures, (most_px,) * 4, mode="replicate")
-    offset = torch.randint(0, 2 * most_px + 1, (b, 2), generator=generator).to(pictures.device)
-    rows = offset[:, :1] + torch.arange(h, device=pictures.device)
-    columns = offset[:, 1:] + torch.arange(w, device=pictures.device)
+    b, h, w, _ = pictures.shape
+    offset = torch.randint(-most_px, most_px + 1, (b, 2), generator=generator)
+    rows = (offset[:, :1] + torch.arange(h)).clamp(0, h - 1).to(pictures.device)
+    columns = (offset[:, 1:] + torch.arange(w)).clamp(0, w - 1).to(pictures.device)
     batch = torch.arange(b, device=pictures.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-class Trunk(nn.Module):
-    """Convolutions of one camera, to a map an eighth as large.
-
-    Args:
-        width: Channels of the first; the map has four times as many.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        sizes = [(3, width, 5), (width, 2 * width, 3), (2 * width, 4 * width, 3)]
-        self.layers = nn.Sequential(
-            *(
-                nn.Sequential(nn.Conv2d(i, o, k, stride=2, padding=k // 2), nn.GroupNorm(4, o), nn.SiLU())
-                for i, o, k in sizes
-            ),
-            nn.Conv2d(4 * width, 4 * width, 3, padding=1),
-        )
-
-    @staticmethod
-    def maps(width: int) -> int:
-        """How many maps come out."""
-        return 4 * width
-
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) in -1..1 → (B, maps, H / 8, W / 8)."""
-        return self.layers(pictures)
-
-
-def where(maps: torch.Tensor) -> torch.Tensor:
-    """Spatial softmax (Finn et al., arXiv 1509.06113): (B, C, h, w) → (B, 2 C), where each channel is, in -1..1."""
-    b, c, h, w = maps.shape
-    share = maps.flatten(2).softmax(-1).view(b, c, h, w)
-    y = torch.linspace(-1, 1, h, device=maps.device)
-    x = torch.linspace(-1, 1, w, device=maps.device)
-    return torch.cat([(share.sum(3) * y).sum(2), (share.sum(2) * x).sum(2)], dim=1)
+    return pictures[batch, rows[:, :, None], columns[:, None, :]]
 
 
 class Eyes(nn.Module):
@@ -70,6 +32,13 @@ class Eyes(nn.Module):
     Args:
         see: Settings.
         mean, std: Of the numbers, (N,) each.
+
+    Attributes:
+        size: Of the vector.
+        cells: How many tokens pictures become, and how long each is; (0, 0) without pictures.
+
+    Raises:
+        RoboError: The trunk cannot be loaded.
     """
 
     mean: torch.Tensor
@@ -78,24 +47,25 @@ class Eyes(nn.Module):
     def __init__(self, see: SeeConfig, mean: torch.Tensor, std: torch.Tensor) -> None:
         super().__init__()
         self.see = see
-        self.trunks = nn.ModuleDict({view: Trunk(see.width) for view in see.views})
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
-        self.size: int = len(mean) + 2 * Trunk.maps(see.width) * len(see.views)
+        self.size, self.cells = len(mean), (0, 0)
+        if see.views:
+            self.trunk = Pretrained(see.trunk, see.views, see.tune) if see.trunk else Conv(see.views, see.channels)
+            self.size += self.trunk.feature_size
+            blank = {view: torch.zeros(1, see.size, see.size, 3, dtype=torch.uint8) for view in see.views}
+            with torch.no_grad():
+                self.cells: tuple[int, int] = tuple(self.trunk.tokens(blank).shape[1:])  # type: ignore[assignment]
 
     def numbers(self, numbers: torch.Tensor) -> torch.Tensor:
         """(B, N), about standard normal."""
         return ((numbers - self.mean) / self.std).clamp(-CLIP, CLIP)
 
-    def maps(
+    def tokens(
         self, pictures: Mapping[str, torch.Tensor], generator: torch.Generator | None = None
-    ) -> dict[str, torch.Tensor]:
-        """Camera → (B, C, h, w); with a generator the pictures (B, H, W, 3) are shifted."""
-        found = {}
-        for view, trunk in self.trunks.items():
-            picture = pictures[view].permute(0, 3, 1, 2).float() / 127.5 - 1.0
-            found[view] = trunk(picture if generator is None else shifted(picture, self.see.shift_px, generator))
-        return found
+    ) -> torch.Tensor | None:
+        """(B, *cells) of pictures (B, H, W, 3) uint8, shifted with a generator; None without pictures."""
+        return self.trunk.tokens(self._moved(pictures, generator)) if self.see.views else None
 
     def forward(
         self,
@@ -104,7 +74,17 @@ class Eyes(nn.Module):
         generator: torch.Generator | None = None,
     ) -> torch.Tensor:
         """(B, size)."""
-        return torch.cat([self.numbers(numbers), *map(where, self.maps(pictures, generator).values())], dim=1)
+        seen = [self.numbers(numbers)]
+        if self.see.views:
+            seen.append(self.trunk.features(self._moved(pictures, generator)))
+        return torch.cat(seen, dim=1)
+
+    def _moved(
+        self, pictures: Mapping[str, torch.Tensor], generator: torch.Generator | None
+    ) -> Mapping[str, torch.Tensor]:
+        if generator is None:
+            return pictures
+        return {view: shifted(picture, self.see.shift_px, generator) for view, picture in pictures.items()}
 
 
 class Hands(nn.Module):

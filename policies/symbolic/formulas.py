@@ -132,7 +132,7 @@ def library(namespace: Namespace) -> Library:
 
     return {
         "abs": functools.partial(namespace.apply, "abs"),
-        "sqrt": functools.partial(namespace.apply, "sqrt"),
+        **{name: functools.partial(namespace.apply, name) for name in ("sqrt", "exp", "tanh")},
         "min": fold("minimum"),
         "max": fold("maximum"),
         "norm": norm,

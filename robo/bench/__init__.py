@@ -31,6 +31,8 @@ BENCHES = {
     "speed": "robo.bench.speed:speed_bench",
     "tasks": "robo.bench.tasks:tasks_bench",
     "data": "robo.bench.data:data_bench",
+    "keyframes": "robo.bench.keyframes:keyframes_bench",
+    "mae": "robo.bench.mae:mae_bench",
 }
 """Names → ``module:function``; imported when asked for."""
 

@@ -45,6 +45,27 @@ class TaskError(RoboError):
     """A task file that cannot be loaded or breaks the task contract."""
 
 
+class InstructionError(RoboError):
+    """An instruction that means nothing here: it names no thing of the scene, or asks for what the task cannot do."""
+
+
+class ProgramError(RoboError):
+    """A program that does not fit its task, or whose reward failed verification.
+
+    Args:
+        what: Of which program, in a few words.
+        complaints: All that is wrong with it, one line each.
+    """
+
+    def __init__(self, what: str, complaints: Iterable[str] = ()) -> None:
+        self.complaints = tuple(complaints)
+        super().__init__("\n- ".join((f"{what}:" if self.complaints else what, *self.complaints)))
+
+
+class WriterError(RoboError):
+    """A language model that is down, slow, or answers what cannot be read."""
+
+
 class RunError(RoboError):
     """A run folder that is missing, half-written, of another version or corrupt."""
 

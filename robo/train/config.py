@@ -21,6 +21,7 @@ from policies.registry import POLICIES
 from robo.core.errors import ConfigError, UnknownNameError
 from robo.core.files import read_text
 from tasks.registry import is_task_file, load_task
+from tasks.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ class Config:
         seed: Seeds everything random, 0 or more.
         device: Where training computes: ``cpu``, ``cuda`` or ``cuda:N``.
         threads: Threads of torch on the CPU; part of what makes two trainings bit-equal.
+        program: File with what is wanted instead of what the task itself says; `robo-instruct` writes one. Empty: none.
         name: Folder of the run under the folder of runs; empty for the task's own name.
         log_every: Steps between logged metrics.
         checkpoint_every: Steps between checkpoints.
@@ -44,6 +46,7 @@ class Config:
     seed: int = 0
     device: str = "cpu"
     threads: int = 1
+    program: str = ""
     name: str = ""
     log_every: int = 10
     checkpoint_every: int = 200
@@ -65,6 +68,21 @@ class Config:
     def kind(self) -> PolicyKind:
         """The kind of policy."""
         return POLICIES.make(self.policy)
+
+    def open_task(self) -> Task:
+        """The task, with what the program says if there is one.
+
+        Raises:
+            TaskError: It does not load, or takes no program.
+            RoboError: The program cannot be read or does not fit.
+        """
+        task = load_task(self.task)
+        if not self.program:
+            return task
+        from tasks.instruct.program import Program
+        from tasks.tabletop.base import tabletop_task
+
+        return Program.load(self.program).apply(tabletop_task(task))
 
     def keys(self) -> dict[str, Any]:
         """All keys with their values, nested as in the YAML file: plain numbers, texts, lists and mappings."""
@@ -96,7 +114,7 @@ def resolve(target: str | Path, options: Mapping[str, str] | Sequence[tuple[str,
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; a task file it names is taken relative to its folder.
+    """The mapping in a YAML file; files it names are taken relative to its folder.
 
     Raises:
         ConfigError: No such file, no YAML, no mapping, or no ``task`` in it.
@@ -115,6 +133,8 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} must name its task, such as 'task: reach_avoid'")
     if is_task_file(values["task"]):
         values["task"] = str(path.parent / Path(values["task"]).expanduser())
+    if isinstance(values.get("program"), str) and values["program"]:
+        values["program"] = str(path.parent / Path(values["program"]).expanduser())
     return values
 
 

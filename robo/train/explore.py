@@ -15,7 +15,6 @@ from policies.observed import frame
 from policies.policy import Policy
 from robo.core.errors import ConfigError, RoboError
 from robo.train.config import Config
-from tasks.registry import load_task
 from tasks.tabletop.base import tabletop_task
 
 _STOP_S = 5.0
@@ -89,7 +88,7 @@ def _work(pipe: Connection, config: Config) -> None:
 
     torch.set_num_threads(1)
     os.environ.setdefault("LP_NUM_THREADS", "0")  # see `sim.vector`
-    task, env = tabletop_task(load_task(config.task)), None
+    task, env = tabletop_task(config.open_task()), None
     while True:
         try:
             arrays, seeds = pipe.recv()

@@ -28,7 +28,6 @@ from robo.core.progress import progress
 from robo.train.config import Config
 from robo.train.explore import Processes
 from robo.train.run import Run, write_state
-from tasks.registry import load_task
 from tasks.task import Task
 
 
@@ -38,7 +37,7 @@ def dry_run(config: Config) -> dict[str, float]:
     Raises:
         RoboError: Whatever a training would stumble on at its start.
     """
-    learner = _learner(config, load_task(config.task))
+    learner = _learner(config, config.open_task())
     with _entered(learner, config):
         return _step(learner) if learner.total_steps else {}
 
@@ -54,7 +53,7 @@ def train(config: Config, root: str | Path = "runs") -> Run:
             or there is no room on the disk.
         NonFiniteError: NaN or infinity; says where the state that led to it was saved.
     """
-    learner = _learner(config, load_task(config.task))
+    learner = _learner(config, config.open_task())
     run = Run.create(config, root)
     with _only_one(run):
         print(f"training in {shown(run.path)}", flush=True)

@@ -27,7 +27,7 @@ from robo.core.files import (
     write_text,
 )
 from robo.train.config import Config, build, read_config
-from tasks.registry import is_task_file, load_task
+from tasks.registry import is_task_file
 from tasks.task import Task
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ LAYOUT = 1
 
 SHIPPED = Path(__file__).parents[2] / "policies" / "trained"
 """Runs that come with the project, by name of their task: a config, weights, and nothing to go on training from."""
-TASK_FILE = "task.py"
+TASK_FILE, PROGRAM_FILE = "task.py", "program.yaml"
 CALIBRATION = "calibration.json"
 """What robo-calibrate measured."""
 KEPT_CHECKPOINTS = 2
@@ -110,7 +110,7 @@ class Run:
             TaskError: The task does not load.
             RoboError: No room on the disk, or no right to write there.
         """
-        task = load_task(config.task)
+        task = config.open_task()
         parent = Path(root) / (config.name or task.name)
         draft = parent / f".new-{os.getpid()}"
         with room_for(draft):
@@ -125,6 +125,9 @@ class Run:
                 if is_task_file(config.task):
                     write_bytes(draft / TASK_FILE, Path(config.task).expanduser().read_bytes())
                     config = replace(config, task=TASK_FILE)
+                if config.program:
+                    write_bytes(draft / PROGRAM_FILE, Path(config.program).expanduser().read_bytes())
+                    config = replace(config, program=PROGRAM_FILE)
                 write_text(draft / "config.yaml", config.to_yaml())
                 write_json(draft / "run.json", _describe(config, task.name))
                 (draft / "checkpoints").mkdir()
@@ -173,7 +176,7 @@ class Run:
 
     @cached_property
     def _task(self) -> Task:
-        return load_task(self.config.task)
+        return self.config.open_task()
 
     def task(self) -> Task:
         """The task, from the run's own copy when it came from a user's file.

@@ -19,6 +19,8 @@ def _norm(*args: np.ndarray | float) -> np.ndarray:
 LIBRARY: Library = {
     "abs": np.abs,
     "sqrt": np.sqrt,
+    "exp": np.exp,
+    "tanh": np.tanh,
     "min": lambda *args: functools.reduce(np.minimum, args),
     "max": lambda *args: functools.reduce(np.maximum, args),
     "norm": _norm,

@@ -395,13 +395,15 @@ class _End:
             if first <= last:
                 held = track.view(first, last)
                 if span[0] < span[1]:
-                    # What each window sees of the changed stretch; nothing, where it reaches beyond.
+                    # What each window sees of the changed stretch; nothing, where it reaches beyond. Wider than from
+                    # any window to both of its ends it need not be: a window may be endless.
+                    lo, hi = int(max(lo, span[0] - last)), int(min(hi, span[1] - first))
                     neutral = -math.inf if op.largest else math.inf
-                    reach = np.full(int(last - first + hi - lo) + 1, neutral)
-                    start = span[0] - (first + int(lo))
+                    reach = np.full(last - first + hi - lo + 1, neutral)
+                    start = span[0] - (first + lo)
                     a, b = max(start, 0), min(start + len(fresh), len(reach))
                     reach[a:b] = fresh[a - start : b - start]
-                    fresh = self.algebra.window(reach[None], int(hi - lo) + 1, op.largest)[0]
+                    fresh = self.algebra.window(reach[None], hi - lo + 1, op.largest)[0]
                 pick(held, fresh, out=held)
                 low, high = min(low, first), max(high, last)
         return (low, high) if low <= high else None

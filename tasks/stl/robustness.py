@@ -39,6 +39,8 @@ def _norm(*args: Tensor | float) -> Tensor:
 LIBRARY: Library = {
     "abs": torch.abs,
     "sqrt": torch.sqrt,
+    "exp": torch.exp,
+    "tanh": torch.tanh,
     "min": lambda *args: functools.reduce(torch.minimum, _tensors(args)),
     "max": lambda *args: functools.reduce(torch.maximum, _tensors(args)),
     "norm": _norm,

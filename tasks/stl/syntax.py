@@ -34,15 +34,27 @@ Library: TypeAlias = Mapping[str, Callable[..., Array]]
 FUNCTIONS: dict[str, tuple[int, int | None]] = {
     "abs": (1, 1),
     "sqrt": (1, 1),
+    "exp": (1, 1),
+    "tanh": (1, 1),
     "min": (2, None),
     "max": (2, None),
     "norm": (1, None),
 }
 """Functions of arithmetic → fewest and most arguments."""
 
+_LARGEST_EXPONENT = math.log(1.7976931348623157e308)
+
+
+def _exp(x: float) -> float:
+    # As arrays have it: infinite where math.exp raises.
+    return math.exp(x) if not x > _LARGEST_EXPONENT else math.inf
+
+
 SCALAR_LIBRARY: Library = {
     "abs": abs,
     "sqrt": math.sqrt,
+    "exp": _exp,
+    "tanh": math.tanh,
     "min": min,
     "max": max,
     "norm": math.hypot,
@@ -624,6 +636,11 @@ def _print_expr(expr: Expr, level: int) -> str:
     else:
         text = f"{_print_expr(expr.args[0], own)} {expr.op} {_print_expr(expr.args[1], own + 1)}"
     return f"({text})" if own < level else text
+
+
+def expression_text(expr: Expr) -> str:
+    """Canonical text of an expression."""
+    return _print_expr(expr, 0)
 
 
 def _print(formula: Formula, level: int) -> str:

@@ -28,7 +28,7 @@ from tests.policies.learners import assert_resumes_exactly
 TASK, SIZE = "reach", 32
 KINDS = ("bc", "act", "diffusion")
 TINY = {
-    "see": {"views": ["front"], "size": SIZE, "width": 8},
+    "see": {"views": ["front"], "size": SIZE, "channels": [8, 8, 8]},
     "train": {"steps": 6, "batch": 4, "warm_up": 2},
 }
 MORE = {
@@ -143,14 +143,38 @@ def test_predictions_for_a_moment_are_averaged_older_ones_weighing_more(demos: s
     assert [queue._action({})[0] for _ in range(4)] == [100, 101, 200, 201]
 
 
+def test_a_pretrained_trunk_sees_and_stays_as_it_is(demos: str, tmp_path: Path) -> None:
+    from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    Dinov2Model(Dinov2Config(**sizes, image_size=28, patch_size=14)).save_pretrained(tmp_path / "dino")
+    BitImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}).save_pretrained(
+        tmp_path / "dino"
+    )
+    see = {"views": ["front"], "size": SIZE, "trunk": str(tmp_path / "dino")}
+    made, trained = config("act", demos, see=see), learner("act", demos, see=see)
+    before = trained.weights()
+    for _ in range(3):
+        trained.step()
+    after = trained.weights()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and not any(name.startswith("eyes.trunk.model") for name in changed)
+    policy = made.kind.load(load_task(TASK), made.settings, after, "cpu")
+    world = open_world(load_task(TASK))
+    assert len(world.roll_out(policy, 0).joint_pos) == 61
+    world.close()
+    with pytest.raises(ConfigError, match=r"config\.json"):
+        learner("bc", demos, see=see | {"trunk": str(tmp_path)})
+
+
 def test_pictures_are_shifted_as_a_whole() -> None:
-    picture = torch.arange(64.0).view(1, 1, 8, 8)
-    many = shifted(picture.expand(200, 1, 8, 8), 2, torch.Generator().manual_seed(0))
-    seen = {tuple(int(x) for x in divmod(int(one[0, 4, 4]), 8)) for one in many}
+    picture = torch.arange(64).view(1, 8, 8, 1)
+    many = shifted(picture.expand(200, 8, 8, 1), 2, torch.Generator().manual_seed(0))[..., 0]
+    seen = {divmod(int(one[4, 4]), 8) for one in many}
     assert seen == {(r, c) for r in range(2, 7) for c in range(2, 7)}
-    row, column = divmod(int(many[7, 0, 4, 4]), 8)
-    inner = picture[0, 0, row - 2 : row + 2, column - 2 : column + 2]
-    assert torch.equal(many[7, 0, 2:6, 2:6], inner)
+    row, column = divmod(int(many[7, 4, 4]), 8)
+    inner = picture[0, row - 2 : row + 2, column - 2 : column + 2, 0]
+    assert torch.equal(many[7, 2:6, 2:6], inner)
     assert torch.equal(shifted(picture, 0, torch.Generator()), picture)
 
 
@@ -193,7 +217,7 @@ def test_checkpoints_of_other_sizes_and_nan_are_refused(demos: str) -> None:
 
 def test_a_policy_that_sees_is_shown_live_and_recorded(demos: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    options = ["--demos", demos, "--see.views", "[front]", "--see.size", str(SIZE), "--see.width", "8"]
+    options = ["--demos", demos, "--see.views", "[front]", "--see.size", str(SIZE), "--see.channels", "[8, 8, 8]"]
     assert train.main([TASK, "--policy", "diffusion", *options, "--train.steps", "2", "--train.batch", "4"]) == 0
     run = f"runs/{TASK}/last"
     session = Session(load_task(TASK), run, seed=1)

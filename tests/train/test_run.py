@@ -147,3 +147,25 @@ def test_a_bad_task_leaves_nothing(tmp_path):
     with pytest.raises(RoboError, match="unknown task"):
         Run.create(resolve("reach_avid", {"policy": "toy"}), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_program_says_what_is_wanted_and_the_run_keeps_it(tmp_path):
+    from tasks.instruct.program import Program
+    from tasks.registry import load_task
+
+    own = Program.of(load_task("reach"))
+    nearer = own.model_copy(update={"mission": own.mission.replace("0.5]", "0.4]"), "instruction": "come near"})
+    assert nearer.mission != own.mission
+    nearer.save(tmp_path / "nearer.yaml")
+    options = {"policy": "zero", "program": str(tmp_path / "nearer.yaml")}
+    run = Run.create(resolve("reach", options), tmp_path / "runs")
+    (tmp_path / "nearer.yaml").unlink()
+    task = Run.open(run.path).task()
+    assert (task.mission, task.instruction) == (nearer.mission, "come near")
+    assert load_task("reach").mission == own.mission
+    with pytest.raises(RoboError, match=r"nearer\.yaml"):
+        Run.create(resolve("reach", options), tmp_path / "runs")
+    own.model_copy(update={"goal": "away < 0.1"}).save(tmp_path / "wrong.yaml")
+    with pytest.raises(RoboError, match="away_m"):
+        Run.create(resolve("reach", options | {"program": str(tmp_path / "wrong.yaml")}), tmp_path / "runs")
+    assert sorted(p.name for p in (tmp_path / "runs" / "reach").iterdir()) == ["001", "last"]

@@ -1,0 +1,1 @@
+"""From pictures to features: keyframes, masked autoencoders over several views, trunks."""

@@ -1,0 +1,339 @@
+"""A masked autoencoder over views and frames: RoboHorizon (arXiv 2501.06605), MV-MWM (ICML 2023). torch.
+
+Pictures are cut into cells. A convolutional stem makes a token of each cell that is shown, and of that cell alone, so
+what is hidden reaches nothing. All is seen and predicted as its difference from the mean picture of training. What is
+hidden is asked for cell by cell: queries read the encoded cells and not each other (CrossMAE, arXiv 2401.14391), so
+training may ask for a part, and an answer does not depend on what else is asked. Which view a token is of, where in it
+and when, is told by embeddings; so any of the views can be missing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from policies.perception.attention import Block, places
+from policies.perception.mae_config import MaeConfig
+from policies.perception.twohot import TwoHot
+from robo.core.errors import ConfigError, UnknownNameError
+
+Tensor = torch.Tensor
+Pictures = Mapping[str, Tensor]
+"""View → (B, T, H, W, 3) uint8, or (B, H, W, 3) for one frame."""
+MEMORY = 1000.0
+"""Batches after which the mean pictures of training begin to forget the oldest."""
+LEAST = 0.01
+"""Deviation that a view has at least, colours being in 0..1."""
+
+
+class MultiViewMae(nn.Module):
+    """Encoder, decoder, and heads for pixels and rewards.
+
+    Args:
+        config: Sizes and masks.
+    """
+
+    def __init__(self, config: MaeConfig) -> None:
+        super().__init__()
+        self.config = config
+        side = config.size // config.patch
+        self.stem = Stem(config.patch, config.width)
+        self.encoder = Coder(config, config.width, config.encoder_layers, loud=0.5)
+        self.decoder = Coder(config, config.decoder_width, config.decoder_layers, loud=0.1)
+        self.widen = nn.Linear(config.width, config.decoder_width)
+        self.hidden = nn.Parameter(torch.zeros(config.decoder_width))
+        self.ask_reward = nn.Parameter(torch.zeros(config.decoder_width))
+        self.pixels = nn.Linear(config.decoder_width, config.patch**2 * 3)
+        self.rewards = nn.Linear(config.decoder_width, config.reward_bins)
+        self.reward_scale = TwoHot(bins=config.reward_bins)
+        self.usual: Tensor
+        self.register_buffer("usual", torch.zeros(len(config.views) * config.cells, config.patch**2 * 3))
+        self.spread: Tensor
+        self.register_buffer("spread", torch.ones(len(config.views) * config.cells, 1))
+        self.seen: Tensor
+        self.register_buffer("seen", torch.zeros(len(config.views) * config.cells, 1))
+        self.feature_size = config.width
+        self._side = side
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        for parameter in (self.hidden, self.ask_reward):
+            nn.init.normal_(parameter, std=0.02)
+        nn.init.zeros_(self.pixels.weight)  # so that pictures begin as the usual ones
+        nn.init.zeros_(self.rewards.weight)  # as in DreamerV3: rewards begin as 0
+
+    # ---- for policies ------------------------------------------------------------
+
+    def tokens(self, pictures: Pictures) -> Tensor:
+        """All cells of all given views, encoded: (B, N, D), by frame, then view in the order of the config, then cell.
+
+        Raises:
+            UnknownNameError: A view is not in the config.
+            ConfigError: Pictures of another size or type, too many frames, or none.
+        """
+        cells, where, frames = self._cut(pictures)
+        return self._encode(cells.flatten(1, 2), where.expand(len(cells), -1), frames)
+
+    def features(self, pictures: Pictures) -> Tensor:
+        """Mean of `tokens`, (B, D)."""
+        return self.tokens(pictures).mean(dim=1)
+
+    def imagine(self, pictures: Pictures, generator: torch.Generator | None = None) -> tuple[dict[str, Tensor], Tensor]:
+        """What all views of the config look like, judged by those given, and rewards. Raises as `tokens`.
+
+        Args:
+            pictures: What is shown.
+            generator: With one, of each given view only so many cells are shown as in training, drawn by it.
+
+        Returns:
+            pictures: View → (B, T, H, W, 3) in [0, 1]; where the config is `normalised`, of each cell in its own units.
+            rewards: (B, T).
+        """
+        cells, where, frames = self._cut(pictures)
+        batch, total = len(cells), len(self.usual)
+        if generator is None:
+            seen, where = cells, where.expand(batch, -1)
+        else:
+            shown = self._some(batch, cells.shape[2] // self.config.cells, generator).to(cells.device)
+            seen, where = _pick(cells, where, shown)
+        everything = torch.arange(total, device=cells.device).repeat(frames).expand(batch, -1)
+        encoded = self._encode(seen.flatten(1, 2), where, frames)
+        guess, logits = self._decode(encoded, where, everything, frames)
+        return self._join(self.usual + self.spread * guess), self.reward_scale.mean(logits)
+
+    # ---- for training --------------------------------------------------------------
+
+    def draw(self, batch: int, views: int, generator: torch.Generator) -> Tensor:
+        """Cells that are shown, drawn for every sample: (B, K) in [0, views · cells), ascending by view as drawn.
+
+        Args:
+            batch: B.
+            views: How many there are; which of them are hidden whole is drawn uniformly.
+            generator: Of the numbers; they come from its device.
+        """
+        left = max(views - self.config.masked_views, 1)
+        view = torch.rand(batch, views, generator=generator, device=generator.device).argsort(dim=1)[:, :left]
+        cell = self._some(batch, left, generator).reshape(batch, left, -1) % self.config.cells
+        return (view[..., None] * self.config.cells + cell).flatten(1)
+
+    def _some(self, batch: int, views: int, generator: torch.Generator) -> Tensor:
+        """As `draw`, of every view."""
+        config, device = self.config, generator.device
+        order = torch.rand(batch, views, config.cells, generator=generator, device=device).argsort(dim=2)
+        start = config.cells * torch.arange(views, device=device)[:, None]
+        return (start + order[..., : config.shown]).flatten(1)
+
+    def loss(
+        self, pictures: Pictures, rewards: Tensor | None, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss () of one batch under freshly drawn masks, and what it consists of.
+
+        Metrics, 0-d and detached: ``pixels``, mean squared error over all cells of the given views, in units of each
+        view's variance, so that 1 is as good as the mean picture; ``views``, the same over views that are hidden whole;
+        ``reward``, cross entropy, where rewards are given. In training mode it goes on with the means.
+
+        Args:
+            pictures: Of at least one view.
+            rewards: (B, T), or None: pixels alone.
+            generator: Of the masks.
+
+        Raises:
+            UnknownNameError, ConfigError: See `tokens`.
+        """
+        config, (cells, where, frames) = self.config, self._cut(pictures)
+        batch, count = len(cells), cells.shape[2]
+        shown = self.draw(batch, count // config.cells, generator).to(cells.device)
+        asked = torch.arange(count, device=cells.device).expand(batch, -1)
+        if self.training and config.asked < 1.0:
+            order = torch.rand(batch, count, generator=generator, device=generator.device).argsort(dim=1)
+            asked = order[:, : max(1, round(config.asked * count))].to(cells.device)
+        seen, seen_at = _pick(cells, where, shown)
+        wanted, wanted_at = _pick(cells, where, asked)
+        encoded = self._encode(seen.flatten(1, 2), seen_at, frames)
+        guess, logits = self._decode(encoded, seen_at, wanted_at, frames)
+        error = (guess - self._unusual(wanted, wanted_at)).square().mean(dim=(1, 3))  # (B, k)
+        loss = error.mean()
+        metrics = {"pixels": loss.detach()}
+        views = count // config.cells
+        lit = torch.zeros(batch, views, dtype=torch.bool, device=cells.device).scatter(1, shown // config.cells, True)
+        dark = ~lit.gather(1, asked // config.cells)
+        if config.masked_views and views > 1:
+            metrics["views"] = ((error * dark).sum() / dark.sum().clamp_min(1)).detach()
+        if rewards is not None:
+            reward = self.reward_scale.loss(logits, rewards).mean()
+            loss = loss + config.reward_weight * reward
+            metrics["reward"] = reward.detach()
+        if self.training:
+            self._remember(cells, where[:count])  # not before: what is hidden must not reach what is seen
+        return loss, metrics
+
+    # ---- within --------------------------------------------------------------------
+
+    def _cut(self, pictures: Pictures) -> tuple[Tensor, Tensor, int]:
+        """Cells of the given views (B, T, V C, P) uint8, their places (T V C,) among all tokens, and T."""
+        config, side, p = self.config, self._side, self.config.patch
+        for name in pictures:
+            if name not in config.views:
+                raise UnknownNameError("view", name, config.views)
+        if not pictures:
+            raise ConfigError(f"no picture given; at least one of the views {', '.join(config.views)} is needed")
+        given = [(i, name) for i, name in enumerate(config.views) if name in pictures]
+        cut = []
+        for _, name in given:
+            x = pictures[name]
+            x = x[:, None] if x.ndim == 4 else x
+            shape, like = tuple(x.shape), (config.size, config.size, 3)
+            if x.dtype != torch.uint8 or x.ndim != 5 or shape[2:] != like or not 1 <= shape[1] <= config.frames:
+                raise ConfigError(
+                    f"pictures of view {name!r} must be (B, 1..{config.frames}, {config.size}, {config.size}, 3) uint8"
+                    f", not {tuple(pictures[name].shape)} {x.dtype}"
+                )
+            x = x.reshape(*shape[:2], side, p, side, p, 3).transpose(3, 4)
+            cut.append(x.reshape(*shape[:2], side * side, p * p * 3))
+        frames = cut[0].shape[1]
+        if any(x.shape[:2] != cut[0].shape[:2] for x in cut):
+            shapes = {name: tuple(pictures[name].shape[:2]) for _, name in given}
+            raise ConfigError(f"all views must have as many samples and frames, not {shapes}")
+        device = cut[0].device
+        views = torch.tensor([i for i, _ in given], device=device)
+        one = (views[:, None] * config.cells + torch.arange(config.cells, device=device)).flatten()
+        return torch.cat(cut, dim=2), one.expand(frames, -1).flatten(), frames
+
+    def _encode(self, cells: Tensor, where: Tensor, frames: int) -> Tensor:
+        """Shown cells (B, T K, P) uint8 of places (B, T K), frame after frame → (B, T K, D)."""
+        x = self.stem(self._unusual(cells[:, None], where)[:, 0])
+        return self.encoder(x + self.encoder.code(where, frames))
+
+    def _decode(self, encoded: Tensor, where: Tensor, asked: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+        """How cells differ from usual, see `_unusual`, and rewards.
+
+        Args:
+            encoded: Cells that are shown, (B, T K, D).
+            where: Their places, (B, T K).
+            asked: Places of the cells asked for, (B, T A), frame after frame.
+            frames: T.
+
+        Returns:
+            guess: (B, T, A, P).
+            logits: (B, T, bins).
+        """
+        batch, read = encoded.shape[:2]
+        told = self.widen(encoded) + self.decoder.code(where, frames)
+        ask = self.hidden + self.decoder.code(asked, frames)
+        reward = (self.ask_reward + self.decoder.time[-frames:]).expand(batch, -1, -1)
+        x = self.decoder(torch.cat([told, ask.to(told.dtype), reward.to(told.dtype)], dim=1), read)
+        guess = self.pixels(x[:, read:-frames]).unflatten(1, (frames, -1))
+        return guess.float(), self.rewards(x[:, -frames:])
+
+    def _unusual(self, cells: Tensor, where: Tensor) -> Tensor:
+        """How cells (B, T, k, P) uint8 at places (B, T k) differ from usual, in units of how their view does."""
+        usual, spread = (x[where].unflatten(1, cells.shape[1:3]) for x in (self.usual, self.spread))
+        return (self._colour(cells) - usual) / spread
+
+    def _colour(self, cells: Tensor) -> Tensor:
+        x = cells.float() / 255
+        if not self.config.normalised:
+            return x
+        return (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True) + 1e-6).sqrt()
+
+    @torch.no_grad()
+    def _remember(self, cells: Tensor, given: Tensor) -> None:
+        """Go on with the means of all cells (B, T, k, P) ever trained on, at places (k,), and of what they differ."""
+        self.seen[given] += 1
+        rate = 1 / self.seen[given].clamp_max(MEMORY)
+        colour = self._colour(cells)
+        self.usual[given] += rate * (colour.mean(dim=(0, 1)) - self.usual[given])
+        variance = (colour - self.usual[given]).square().mean(dim=(0, 1, 3)).reshape(-1, self.config.cells).mean(dim=1)
+        variance = variance.repeat_interleave(self.config.cells)[:, None].clamp_min(LEAST**2)
+        self.spread[given] = (self.spread[given].square() + rate * (variance - self.spread[given].square())).sqrt()
+
+    def _join(self, cells: Tensor) -> dict[str, Tensor]:
+        """Cells of all views (B, T, V C, P) as pictures."""
+        config, side, p = self.config, self._side, self.config.patch
+        batch, frames = cells.shape[:2]
+        x = cells.reshape(batch, frames, len(config.views), side, side, p, p, 3).transpose(4, 5)
+        x = x.reshape(batch, frames, len(config.views), config.size, config.size, 3)
+        return {name: x[:, :, i] for i, name in enumerate(config.views)}
+
+
+def _pick(cells: Tensor, where: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Some of cells (B, T, n, P) at places (T n,), by their numbers (B, k), the same in all frames: tubes in time.
+
+    Returns:
+        cells: (B, T, k, P).
+        where: (B, T k).
+    """
+    frames, count = cells.shape[1:3]
+    many = index[:, None, :, None].expand(-1, frames, -1, cells.shape[-1])
+    return cells.gather(2, many), where.reshape(frames, count)[:, index].transpose(0, 1).flatten(1)
+
+
+class Stem(nn.Module):
+    """Convolutions that halve a cell until one place is left; no cell sees another.
+
+    Args:
+        patch: Height and width of a cell, a power of two.
+        width: Numbers per token.
+    """
+
+    def __init__(self, patch: int, width: int) -> None:
+        super().__init__()
+        self.patch = patch
+        count = round(math.log2(patch))
+        sizes = [3, *(max(width >> (count - 1 - i), 8) for i in range(count))]
+        layers: list[nn.Module] = []
+        for n_in, n_out in itertools.pairwise(sizes):
+            layers += [nn.Conv2d(n_in, n_out, 3, stride=2, padding=1), nn.GELU()]
+        self.convolutions = nn.Sequential(*layers)
+        for layer in layers:
+            if isinstance(layer, nn.Conv2d):  # as torch begins them, biases would soon outweigh what is seen
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
+
+    def forward(self, cells: Tensor) -> Tensor:
+        """(B, N, patch² · 3) → (B, N, width)."""
+        x = cells.reshape(-1, self.patch, self.patch, 3).permute(0, 3, 1, 2)
+        return self.out(self.convolutions(x).flatten(1)).reshape(*cells.shape[:2], -1)
+
+
+class Coder(nn.Module):
+    """Transformer layers, and what tells tokens of different cells apart.
+
+    Args:
+        config: Views, frames and cells.
+        width: Numbers per token.
+        layers: How many.
+        loud: Size of what tells cells apart, beside contents of about 1. Of the decoder, whose queries read the mean of
+            many cells at first, it has to be small, or nothing is learned of that for long.
+    """
+
+    def __init__(self, config: MaeConfig, width: int, layers: int, loud: float) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.camera = nn.Parameter(loud * torch.randn(len(config.views), width))
+        self.time = nn.Parameter(loud * torch.randn(config.frames, width))
+        self.place: Tensor
+        self.register_buffer("place", loud * places(config.size // config.patch, width), persistent=False)
+
+    def code(self, where: Tensor, frames: int) -> Tensor:
+        """What is added to tokens at places (B, T K) of all views' cells, frame after frame: (B, T K, D)."""
+        one = (self.camera[:, None] + self.place).flatten(0, 1)  # (V C, D)
+        time = self.time[-frames:].repeat_interleave(where.shape[1] // frames, dim=0)
+        return one[where] + time
+
+    def forward(self, x: Tensor, read: int | None = None) -> Tensor:
+        """(B, N, D) → (B, N, D); see `Block`."""
+        for block in self.blocks:
+            x = block(x, read)
+        return self.norm(x)

@@ -1,0 +1,256 @@
+"""The multi-view autoencoder: what it makes of views that it does not see, and how fast it trains."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from policies.perception.mae_config import MaeConfig, preset
+from robo.bench import Median, Report
+from robo.core.errors import ConfigError
+from robo.data.collect import FIRST_SEED, actor
+from sim.tabletop import TabletopEnv
+from tasks.registry import load_task
+from tasks.tabletop.base import tabletop_task
+
+if TYPE_CHECKING:
+    import torch
+
+    from policies.perception.mae import MultiViewMae
+
+HELD_OUT = 1_000
+"""Seeds of held-out episodes come so much later."""
+EVERY = 4
+"""Every so many-th of held-out windows is looked at."""
+WARM_UP, CLIP = 50, 1.0
+"""Steps until the learning rate is full; largest norm of a gradient."""
+REPEATS = 10
+
+
+def mae_bench(
+    task: str = "pick_and_place",
+    size: str = "small",
+    views: Sequence[str] = ("front", "left", "right", "wrist"),
+    expert: int = 24,
+    random: int = 8,
+    held_out: int = 4,
+    minutes: float = 5.0,
+    batch: int = 16,
+    learning_rate: float = 1e-3,
+    threads: int = 1,
+    throughput: bool = False,
+    seed: int = 0,
+) -> Report:
+    """Train the autoencoder for some minutes; then the error on views of held-out episodes that are hidden whole.
+
+    One view is shown, as in training (some of its cells) or whole; the others are imagined. Beside them stands a
+    predictor that always answers with the mean picture of that view in training. Frames of random motion are among the
+    held-out ones, too.
+
+    Args:
+        task: A tabletop task.
+        size: Preset: small, mwm, mv_mwm or paper.
+        views: Cameras.
+        expert, random: Training episodes of the expert, and of random motion.
+        held_out: Episodes of the expert that are kept for judging, and half as many of random motion.
+        minutes: Of training, by the clock.
+        batch: Samples per step.
+        learning_rate: Largest; it rises, then falls as a cosine.
+        threads: Of torch.
+        throughput: Time steps of training against `transformers`' ViTMAE of equal shapes instead.
+        seed: Of everything drawn.
+
+    Raises:
+        RoboError: A name is unknown or a number out of range.
+    """
+    import torch
+
+    if min(expert, held_out, batch, threads) < 1 or random < 0 or min(minutes, learning_rate) <= 0:
+        raise ConfigError("episodes, batch, threads, minutes and learning_rate must be positive")
+    config = preset(size, views=tuple(views))
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    if throughput:
+        return _throughput(config, batch, seed)
+    half = (held_out + 1) // 2
+    pictures, rewards = record(task, config, {"expert": expert, "random": random}, seed)
+    judged, _ = record(task, config, {"expert": held_out, "random": half}, seed + HELD_OUT)
+    judged = judged[::EVERY]
+    model, steps, metrics = train(config, pictures, rewards, minutes, batch, learning_rate, seed)
+    return Report(
+        title=f"Views that are hidden, {task}, {config.size} x {config.size}, {minutes:g} min of training",
+        rows=_judge(model, judged, pictures.float().mean(dim=(0, 1)) / 255, seed),
+        seeds=[seed],
+        notes=[
+            f"{expert} episodes of the expert and {random} of random motion, {len(pictures)} windows; judged: "
+            f"{held_out} and {half} others, every {EVERY}-th window, {len(judged)} of them",
+            f"{steps} steps of {batch} samples, {threads} thread(s); last: "
+            + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()),
+            f"hidden in training: {config.masked_views} of {len(config.views)} views and "
+            f"{100 * (1 - config.shown / config.cells):.0f} % of the rest",
+            "figure to reach: 30 % less error than the mean picture",
+        ],
+    )
+
+
+def record(task: str, config: MaeConfig, episodes: dict[str, int], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures (N, T, V, H, W, 3) uint8 of windows of frames, and rewards (N, T), of episodes of some policies."""
+    import torch
+
+    loaded = tabletop_task(load_task(task))
+    env = TabletopEnv(loaded, cameras=config.views, size=config.size)
+    windows, rewards = [], []
+    for policy, count in episodes.items():
+        acting = actor(policy, loaded)
+        for _ in range(count):
+            obs, _ = env.reset(seed=FIRST_SEED + seed)
+            acting.reset(obs, seed)
+            seed, seen, reward, ended = seed + 1, [], [], False
+            while not ended:
+                obs, r, terminated, truncated, _ = env.step(env.action(acting.act(obs)))
+                seen.append(np.stack([obs[f"rgb_{view}"] for view in config.views]))
+                reward.append(r)
+                ended = terminated or truncated
+            starts = np.arange(0, len(seen) - config.frames + 1, config.frames)[:, None] + np.arange(config.frames)
+            windows.append(np.stack(seen)[starts])
+            rewards.append(np.array(reward, np.float32)[starts])
+    env.close()
+    return torch.from_numpy(np.concatenate(windows)), torch.from_numpy(np.concatenate(rewards))
+
+
+def train(
+    config: MaeConfig,
+    pictures: torch.Tensor,
+    rewards: torch.Tensor,
+    minutes: float,
+    batch: int,
+    learning_rate: float,
+    seed: int,
+) -> tuple[MultiViewMae, int, dict[str, float]]:
+    """The model trained on windows until time is up, how many steps that were, and the metrics of the last."""
+    import torch
+
+    from policies.perception.mae import MultiViewMae
+
+    model, generator = MultiViewMae(config), torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
+    steps, metrics, began = 0, {}, time.perf_counter()
+    while (share := (time.perf_counter() - began) / (60 * minutes)) < 1.0:
+        rate = learning_rate * min(1.0, (steps + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * share))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        rows = torch.randint(len(pictures), (batch,), generator=generator)
+        loss, metrics = model.loss(by_view(config, pictures[rows]), rewards[rows], generator)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        optimizer.step()
+        steps += 1
+    return model.eval(), steps, {name: float(value) for name, value in metrics.items()}
+
+
+def by_view(config: MaeConfig, windows: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Windows (B, T, V, H, W, 3) by view."""
+    return {name: windows[:, :, i] for i, name in enumerate(config.views)}
+
+
+def _judge(model: MultiViewMae, judged: torch.Tensor, mean: torch.Tensor, seed: int) -> list[dict[str, object]]:
+    """A row for every hidden view, and one for all."""
+    import torch
+
+    config, truth = model.config, judged.float() / 255
+    usual = (truth - mean).square().mean(dim=(0, 1, 3, 4, 5))  # of each view
+    whole = torch.full((len(config.views), len(config.views)), float("nan"))
+    some = whole.clone()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.inference_mode():
+        for i, shown in enumerate(config.views):
+            pictures = {shown: judged[:, :, i]}
+            for table, masks in ((whole, None), (some, generator)):
+                guess, _ = model.imagine(pictures, masks)
+                for j, hidden in enumerate(config.views):
+                    if i != j:
+                        table[i, j] = (guess[hidden] - truth[:, :, j]).square().mean()
+    found = {"some cells of one view shown": some.nanmean(0), "one view shown": whole.nanmean(0)}
+    rows = []
+    for name, at in [*((n, slice(i, i + 1)) for i, n in enumerate(config.views)), ("all", slice(None))]:
+        base = float(usual[at].mean())
+        row: dict[str, object] = {"hidden view": name, "mean picture, MSE": base}
+        for column, error in found.items():
+            row |= {
+                f"{column}, MSE": float(error[at].mean()),
+                f"{column}, less": f"{100 * (1 - float(error[at].mean()) / base):.1f} %",
+            }
+        rows.append(row)
+    return rows
+
+
+def _throughput(config: MaeConfig, batch: int, seed: int) -> Report:
+    """Training steps of the autoencoder and of ViTMAE with as many cells, layers and numbers per token."""
+    import torch
+    from transformers import ViTMAEConfig, ViTMAEForPreTraining
+
+    from policies.perception.mae import MultiViewMae
+
+    whole = replace(config, asked=1.0)
+    generator = torch.Generator().manual_seed(seed)
+    total = config.frames * len(config.views) * config.cells
+    shown = config.frames * (len(config.views) - config.masked_views) * config.shown
+    side = math.isqrt(total)
+    if side**2 != total:  # one picture of as many cells: theirs have to be square
+        raise ConfigError(f"ViTMAE takes squares only, and {total} cells make none; take four views")
+    across = ViTMAEConfig(
+        hidden_size=config.width,
+        num_hidden_layers=config.encoder_layers,
+        num_attention_heads=config.heads,
+        intermediate_size=4 * config.width,
+        decoder_hidden_size=config.decoder_width,
+        decoder_num_hidden_layers=config.decoder_layers,
+        decoder_num_attention_heads=config.heads,
+        decoder_intermediate_size=4 * config.decoder_width,
+        image_size=side * config.patch,
+        patch_size=config.patch,
+        mask_ratio=1 - shown / total,
+    )
+    across._attn_implementation = "sdpa"
+    windows = torch.randint(
+        256, (batch, config.frames, len(config.views), config.size, config.size, 3), generator=generator
+    ).to(torch.uint8)
+    square = windows.reshape(batch, side * config.patch, side * config.patch, 3).permute(0, 3, 1, 2)
+    rewards = torch.rand(batch, config.frames, generator=generator)
+    models = {
+        "this one": MultiViewMae(whole),
+        f"this one, asked for {100 * config.asked:.0f} % of cells": MultiViewMae(config),
+        "ViTMAE of transformers": ViTMAEForPreTraining(across),
+    }
+    steps = {
+        name: (lambda m=model: m.loss(by_view(config, windows), rewards, generator)[0])
+        if isinstance(model, MultiViewMae)
+        else (lambda m=model: m(pixel_values=square.float() / 255).loss)
+        for name, model in models.items()
+    }
+    rows = []
+    for name, step in steps.items():
+        optimizer, taken = torch.optim.AdamW(models[name].parameters()), []
+        for _ in range(REPEATS + 1):
+            began = time.perf_counter()
+            optimizer.zero_grad()
+            step().backward()
+            optimizer.step()
+            taken.append(time.perf_counter() - began)
+        rate = [batch * config.frames / t for t in taken[1:]]
+        count = sum(p.numel() for p in models[name].parameters())
+        rows.append({"model": name, "weights": count, "frames/s": Median.of(rate)})
+    return Report(
+        title="Steps of training, forward, backward and optimiser",
+        rows=rows,
+        seeds=[seed],
+        notes=[
+            f"{batch} samples of {config.frames} frames and {len(config.views)} views; {shown} of {total} cells shown"
+        ],
+    )
