@@ -34,6 +34,10 @@ class TanhNormal(NamedTuple):
     mean: Tensor
     std: Tensor
 
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """A sample before tanh, (..., A); it passes gradients to mean and std."""
+        return self.mean + self.std * normal(tuple(self.mean.shape), generator, self.mean)
+
     def log_prob(self, raw: Tensor) -> Tensor:
         """Log-density of the actions tanh(raw), (..., A) → (...)."""
         squash = 2.0 * (math.log(2.0) - raw - F.softplus(-2.0 * raw))
@@ -44,9 +48,9 @@ class TanhNormal(NamedTuple):
         """Log-density of actions (..., A), those at the edges as if a little within."""
         return self.log_prob(torch.atanh(action.clamp(-0.999, 0.999)))
 
-    def entropy(self, noise: Tensor) -> Tensor:
-        """Estimate from standard normal noise (..., A), (...)."""
-        return -self.log_prob(self.mean + self.std * noise)
+    def entropy(self, generator: torch.Generator) -> Tensor:
+        """Estimate from one sample of each, (...)."""
+        return -self.log_prob(self.draw(generator))
 
 
 class Actor(nn.Module):
@@ -74,7 +78,7 @@ class Actor(nn.Module):
         says = self(latent)
         if generator is None:
             return torch.tanh(says.mean)
-        return torch.tanh(says.mean + says.std * normal(tuple(says.mean.shape), generator, latent))
+        return torch.tanh(says.draw(generator))
 
 
 def lambda_returns(rewards: Tensor, values: Tensor, discounts: Tensor, live: Tensor, lam: float) -> Tensor:
@@ -161,10 +165,22 @@ class ActorCritic(nn.Module):
             for slow, value in zip(self.slow.parameters(), self.critic.parameters(), strict=True):
                 slow.lerp_(value, self.config.target_rate)
 
-    def imagine(self, model: WorldModel, starts: State, horizons: Tensor, generator: torch.Generator) -> Dream:
-        """What the actor would do, for at most `ActorConfig.horizon` steps, from states (N, ...) of horizons (N,)."""
-        horizons = horizons.clamp_max(self.config.horizon)
-        return model.dream(starts, lambda latent, _: self.actor.act(latent, generator), horizons, generator)
+    def imagine(
+        self, model: WorldModel, starts: State, horizons: Tensor, generator: torch.Generator
+    ) -> tuple[Dream, Tensor]:
+        """What the actor would do, for at most `ActorConfig.horizon` steps, from states (N, ...) of horizons (N,).
+
+        Returns:
+            The dream, and its actions as they were before tanh, (N, H, A).
+        """
+        raws: list[Tensor] = []
+
+        def act(latent: Tensor, _: int) -> Tensor:
+            raws.append(self.actor(latent).draw(generator))
+            return torch.tanh(raws[-1])
+
+        dream = model.dream(starts, act, horizons.clamp_max(self.config.horizon), generator)
+        return dream, torch.stack(raws, 1)
 
     def lesson(
         self,
@@ -193,12 +209,12 @@ class ActorCritic(nn.Module):
             raise ConfigError("there is nothing to imagine: no start has a horizon of one step or more")
         through = cfg.gradient == "dynamics"
         with torch.set_grad_enabled(through):
-            dream = self.imagine(model, starts.map(torch.Tensor.detach), horizons, generator)
+            dream, raws = self.imagine(model, starts.map(torch.Tensor.detach), horizons, generator)
             rewards, rho = judged(model, dream, cfg.doubt, cfg.robustness, score)
             discounts = cfg.gamma * model.goes_on(dream.latents[:, 1:])
             values = self.slow(dream.latents[:, 1:])
             returns = lambda_returns(rewards, values, discounts, dream.live, cfg.lam)
-        weights = _weights(discounts.detach(), dream.live)
+        weights = _weights(discounts.detach())
         latents = dream.latents[:, :-1].detach()
         told = returns.detach()[dream.live]
         found = torch.quantile(told, torch.tensor([0.05, 0.95], device=told.device))
@@ -211,11 +227,11 @@ class ActorCritic(nn.Module):
         if through:
             worth = returns / scale + cfg.robustness * rho[:, None]
         else:
-            baseline = self.slow(latents).detach()
+            baseline = self.critic(latents).detach()
             surplus = rho - mean_of(rho, dream.live[:, 0].float())
             advantage = (returns - baseline) / scale + cfg.robustness * surplus[:, None]
-            worth = says.log_prob_of(dream.actions.detach()) * advantage.detach()
-        entropy = says.entropy(normal(tuple(says.mean.shape), generator, latents))
+            worth = says.log_prob(raws.detach()) * advantage.detach()
+        entropy = says.entropy(generator)
         actor = -mean_of(weights * (worth + cfg.entropy * entropy), dream.live.float())
         critic = mean_of(weights * self.critic.loss(latents, returns.detach()), dream.live.float())
         metrics = {
@@ -261,7 +277,7 @@ def judged(
     return rewards, rho
 
 
-def _weights(discounts: Tensor, live: Tensor) -> Tensor:
-    """How likely, and how much, each step counts at all, (N, H)."""
+def _weights(discounts: Tensor) -> Tensor:
+    """How much each step counts, by what is likely to have ended and by how late it is, (N, H)."""
     before = torch.cat([torch.ones_like(discounts[:, :1]), discounts[:, :-1]], 1)
-    return torch.cumprod(before, 1) * live
+    return torch.cumprod(before, 1)

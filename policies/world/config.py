@@ -36,9 +36,9 @@ class DynamicsConfig:
         require_positive(self, "dynamics", "deter", "hidden", "groups", "layers", "heads", "memory")
         if self.core not in ("gru", "mamba"):
             raise UnknownNameError("dynamics.core", self.core, ("gru", "mamba"))
-        if self.classes < 2 or not 0.0 <= self.unimix < 1.0:
+        if self.classes < 2 or not 0.0 < self.unimix < 1.0:
             raise ConfigError(
-                f"dynamics.classes must be at least 2 and dynamics.unimix lie in [0, 1), "
+                f"dynamics.classes must be at least 2 and dynamics.unimix lie in (0, 1), "
                 f"not {self.classes} and {self.unimix}"
             )
         if self.deter % self.heads:
@@ -223,7 +223,7 @@ PRESETS = {
     "paper": WorldConfig(),
     "small": WorldConfig(
         model=ModelConfig(
-            dynamics=DynamicsConfig(deter=256, hidden=256, groups=8, classes=8),
+            dynamics=DynamicsConfig(deter=256, hidden=256, groups=8, classes=8, memory=8),
             units=256,
             bins=63,
             ensemble=3,

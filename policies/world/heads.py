@@ -31,8 +31,9 @@ class NumberHead(nn.Module):
         return self.bins.mean(self.network(latent))
 
     def loss(self, latent: Tensor, value: Tensor) -> Tensor:
-        """Cross entropy with numbers (...), (...)."""
-        return self.bins.loss(self.network(latent), value)
+        """Cross entropy with numbers (...), (...); NaN of what is infinite or NaN."""
+        # Such a number has no bin; it must reach the loss, where training stops at it, not an index.
+        return self.bins.loss(self.network(latent), torch.nan_to_num(value)) + 0.0 * value
 
 
 class ContinueHead(nn.Module):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -54,6 +55,26 @@ class Batch:
             shape = tuple(getattr(self, item.name).shape)
             if shape[:2] != (rows[:1] if item.name == "demo" else rows):
                 raise ConfigError(f"batch.{item.name} is {shape}, but batch.actions {tuple(self.actions.shape)}")
+
+    @classmethod
+    def of(cls, columns: Mapping[str, np.ndarray], demo: bool = False) -> Batch:
+        """What `policies.world.replay.Replay.sample` drew, all demonstrations or none.
+
+        Without ``proprio`` or ``signals`` there are none; without ``horizons`` every moment has a boundless one; other
+        columns are left out.
+        """
+        mask = torch.from_numpy(columns["mask"])
+        nothing = np.zeros((*mask.shape, 0), np.float32)
+        boundless = np.full(mask.shape, np.iinfo(np.int32).max)
+        given = {"proprio": nothing, "signals": nothing, "horizons": boundless, **columns}
+        numbers = ("features", "proprio", "actions", "rewards", "continues", "signals")
+        return cls(
+            **{name: torch.from_numpy(given[name]).float() for name in numbers},
+            is_first=torch.from_numpy(columns["is_first"]),
+            mask=mask,
+            horizons=torch.from_numpy(given["horizons"]).long(),
+            demo=torch.full((len(mask),), demo),
+        )
 
     def to(self, device: str | torch.device) -> Batch:
         """The same elsewhere."""

@@ -1,0 +1,128 @@
+"""All that learns together: world model, actor and critic, with their optimisers; exactly resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from policies.learner import Tensors
+from policies.pool_learner import under
+from policies.world.actor import ActorCritic, Score
+from policies.world.config import WorldConfig
+from policies.world.layers import uniform
+from policies.world.model import Batch, WorldModel
+from policies.world.mpc import Planner
+from policies.world.rssm import State
+from robo.core.errors import NonFiniteError, RunError
+
+Tensor = torch.Tensor
+
+
+class Agent(nn.Module):
+    """See the module.
+
+    Args:
+        config: Settings.
+        features, actions, proprio, signals: Sizes, as of `WorldModel`.
+        seed: Of the first weights.
+
+    Attributes:
+        model: The world model.
+        behaviour: Actor and critic.
+        planner: Plans with both.
+    """
+
+    def __init__(
+        self, config: WorldConfig, features: int, actions: int, proprio: int = 0, signals: int = 0, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.config = config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.model = WorldModel(config.model, features, actions, proprio, signals)
+            self.behaviour = ActorCritic(config.actor, self.model.latent_size, actions, config.model.bins)
+        self.planner = Planner(self.model, self.behaviour, config.plan, config.actor.gamma)
+        parts = {"model": self.model, "actor": self.behaviour.actor, "critic": self.behaviour.critic}
+        self._optimisers = {
+            name: torch.optim.Adam(part.parameters(), lr=getattr(config.rate, name), eps=1e-5)
+            for name, part in parts.items()
+        }
+
+    def update(self, batch: Batch, generator: torch.Generator, score: Score | None = None) -> dict[str, float]:
+        """One step of everything: the model on the batch, then actor and critic on what it imagines from there.
+
+        Args:
+            batch: With demonstrations among its rows, where these are to be cloned.
+            generator: Everything random.
+            score: As for `ActorCritic.lesson`.
+
+        Returns:
+            Metrics by name.
+
+        Raises:
+            NonFiniteError: A loss or gradient is NaN or infinite; weights, optimisers and generator are as before.
+            ConfigError: No moment has a horizon.
+        """
+        before = generator.get_state()
+        fit = self.model.loss(batch, generator)
+        starts, horizons = self._starts(fit.states, batch, generator)
+        lesson = self.behaviour.lesson(self.model, starts, horizons, generator, score)
+        losses, metrics = {"model": fit.loss, "actor": lesson.actor, "critic": lesson.critic}, {}
+        if self.config.actor.cloning and batch.demo.any():
+            where = batch.mask[:, 1:] & ~batch.is_first[:, 1:] & batch.demo[:, None]
+            cloning = self.behaviour.cloning(fit.states.latent[:, :-1], batch.actions[:, 1:], where)
+            losses["actor"] = losses["actor"] + self.config.actor.cloning * cloning
+            metrics["cloning"] = cloning.item()
+        for name, loss in losses.items():
+            held = [p for group in self._optimisers[name].param_groups for p in group["params"]]
+            self._optimisers[name].zero_grad(set_to_none=True)
+            loss.backward(inputs=held)
+            length = nn.utils.clip_grad_norm_(held, self.config.rate.clip)
+            for what, value in (("loss", loss), ("gradient", length)):
+                if not torch.isfinite(value):
+                    generator.set_state(before)
+                    raise NonFiniteError(f"{what} of the {name} is {value.item()}; lower rate.{name}")
+            metrics |= {f"{name}_loss": loss.item(), f"{name}_gradient": length.item()}
+        for optimiser in self._optimisers.values():
+            optimiser.step()
+        self.behaviour.commit(lesson.span)
+        return metrics | {name: value.item() for name, value in (fit.metrics | lesson.metrics).items()}
+
+    def state(self) -> Tensors:
+        """Weights, the range of returns and optimisers, on the CPU."""
+        tensors = {f"agent.{k}": v for k, v in self.state_dict().items()}
+        for name, optimiser in self._optimisers.items():
+            for i, slot in optimiser.state_dict()["state"].items():
+                tensors |= {f"{name}.{i}.{k}": v for k, v in slot.items()}
+        return {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned.
+
+        Raises:
+            RunError: Names or shapes do not fit.
+        """
+        try:
+            self.load_state_dict(under(tensors, "agent."))
+            for name, optimiser in self._optimisers.items():
+                slots: dict[int, dict[str, Tensor]] = {}
+                for key, value in under(tensors, f"{name}.").items():
+                    i, slot = key.split(".", 1)
+                    slots.setdefault(int(i), {})[slot] = value
+                optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise RunError(f"checkpoint does not fit this configuration: {reason}") from error
+
+    def _starts(self, states: State, batch: Batch, generator: torch.Generator) -> tuple[State, Tensor]:
+        """Where to imagine from: some moments, drawn among those that exist and have a horizon."""
+        horizons = (batch.horizons * batch.mask).flatten()
+        flat = states.map(lambda part: part.flatten(0, 1))
+        count = self.config.actor.starts
+        if not 0 < count < len(horizons):
+            return flat, horizons
+        order = uniform(tuple(horizons.shape), generator, flat.deter) - (horizons < 1).float()
+        chosen = order.topk(count).indices
+        return flat.map(lambda part: part[chosen]), horizons[chosen]
