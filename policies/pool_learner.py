@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from policies.learner import Learner, Tensors
+from policies.tensors import load_slots, slots_of, stored, under
 from robo.core.errors import NonFiniteError, RunError
 
 
@@ -99,22 +100,14 @@ class PoolLearner(Learner):
     def state(self) -> tuple[Tensors, dict[str, Any]]:
         """See `Learner`."""
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        for i, slot in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"adam.{i}.{k}": v for k, v in slot.items()}
-        tensors |= {f"pool.{k}": v for k, v in self._pool().items()}
-        tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
-        return tensors, {"steps_done": self.steps_done, "rng": copy.deepcopy(self.rng.bit_generator.state)}
+        tensors |= slots_of(self.optimiser, "adam.") | {f"pool.{k}": v for k, v in self._pool().items()}
+        return stored(tensors), {"steps_done": self.steps_done, "rng": copy.deepcopy(self.rng.bit_generator.state)}
 
     def load_state(self, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> None:
         """See `Learner`."""
         try:
             self.network.load_state_dict(under(tensors, "network."))
-            slots: dict[int, dict[str, torch.Tensor]] = {}
-            for key, value in under(tensors, "adam.").items():
-                i, name = key.split(".", 1)
-                slots.setdefault(int(i), {})[name] = value
-            groups = self.optimiser.state_dict()["param_groups"]
-            self.optimiser.load_state_dict({"state": slots, "param_groups": groups})
+            load_slots(self.optimiser, tensors, "adam.")
             self._load_pool(under(tensors, "pool."))
             self.steps_done = int(meta["steps_done"])
             self.rng.bit_generator.state = meta["rng"]
@@ -124,7 +117,7 @@ class PoolLearner(Learner):
 
     def weights(self) -> Tensors:
         """See `Learner`."""
-        return {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
+        return stored(self.network.state_dict())
 
 
 class KnownLoss(torch.autograd.Function):
@@ -144,11 +137,6 @@ class KnownLoss(torch.autograd.Function):
         return grad * gradient, None, None
 
 
-def under(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    """Tensors whose names begin with a prefix, without it."""
-    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-
-
 def satisfaction(rho: torch.Tensor, fresh: torch.Tensor) -> dict[str, float]:
     """Metrics of plans (B,): of all, and of those made at the start of an episode."""
     at_start = rho[fresh] if fresh.any() else rho
@@ -157,18 +145,3 @@ def satisfaction(rho: torch.Tensor, fresh: torch.Tensor) -> dict[str, float]:
         "satisfied": (rho > 0).float().mean().item(),
         "satisfied_at_start": (at_start > 0).float().mean().item(),
     }
-
-
-def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
-    """Put weights into a network.
-
-    Raises:
-        RunError: Names or shapes do not fit, or they are not finite.
-    """
-    try:
-        network.load_state_dict(dict(weights))
-    except RuntimeError as error:
-        raise RunError(f"weights do not fit this task and configuration: {str(error).splitlines()[-1]}") from error
-    for name, value in weights.items():
-        if not torch.isfinite(value).all():
-            raise RunError(f"weights {name} hold NaN or infinity; train again or choose an older checkpoint")

@@ -152,15 +152,18 @@ class Task(ABC):
 
     def stages_reached(self, trace: Arrays) -> int:
         """How many stages an executed trace (signals (T,), truth) reached, one after the other."""
-        verdicts = [self.verdict(s.condition, trace) for s in self.stages]
-        done = at = 0
-        for verdict in verdicts:
-            later = np.flatnonzero(verdict[at:])
+        return len(self.stage_samples(trace))
+
+    def stage_samples(self, trace: Arrays) -> list[int]:
+        """The samples at which an executed trace (signals (T,), truth) reached its stages, of those that it did."""
+        found, at = [], 0
+        for stage in self.stages:
+            later = np.flatnonzero(self.verdict(stage.condition, trace)[at:])
             if not len(later):
                 break
             at += int(later[0])  # one sample may reach several
-            done += 1
-        return done
+            found.append(at)
+        return found
 
     @cached_property
     def _distances(self) -> tuple[Predicate | None, ...]:

@@ -15,7 +15,7 @@ from policies.imitation.demos import Demonstrations
 from policies.imitation.eyes import Eyes, Hands
 from policies.imitation.network import Imitator
 from policies.learner import Learner, Tensors
-from policies.pool_learner import under
+from policies.tensors import load_slots, slots_of, stored, under
 from robo.core.errors import NonFiniteError, RunError
 from tasks.tabletop.base import TabletopTask
 
@@ -92,23 +92,15 @@ class ImitationLearner(Learner):
         """See `Learner`."""
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
-        for i, slot in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"adam.{i}.{k}": v for k, v in slot.items()}
-        tensors["generator"] = self.generator.get_state()
-        tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
-        return tensors, {"steps_done": self.steps_done, "rng": copy.deepcopy(self.rng.bit_generator.state)}
+        tensors |= slots_of(self.optimiser, "adam.") | {"generator": self.generator.get_state()}
+        return stored(tensors), {"steps_done": self.steps_done, "rng": copy.deepcopy(self.rng.bit_generator.state)}
 
     def load_state(self, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> None:
         """See `Learner`."""
         try:
             self.network.load_state_dict(under(tensors, "network."))
             self.average.load_state_dict(under(tensors, "average."))
-            slots: dict[int, dict[str, torch.Tensor]] = {}
-            for key, value in under(tensors, "adam.").items():
-                i, name = key.split(".", 1)
-                slots.setdefault(int(i), {})[name] = value
-            groups = self.optimiser.state_dict()["param_groups"]
-            self.optimiser.load_state_dict({"state": slots, "param_groups": groups})
+            load_slots(self.optimiser, tensors, "adam.")
             self.generator.set_state(tensors["generator"])
             self.steps_done = int(meta["steps_done"])
             self.rng.bit_generator.state = meta["rng"]
@@ -118,7 +110,7 @@ class ImitationLearner(Learner):
 
     def weights(self) -> Tensors:
         """See `Learner`: the averaged network."""
-        return {k: v.detach().cpu().clone() for k, v in self.average.state_dict().items()}
+        return stored(self.average.state_dict())
 
 
 def blank(see: SeeConfig, numbers: int, actions: int, config: Settings, make: Make) -> Imitator:

@@ -15,7 +15,7 @@ from policies.imitation.learner import Make, Settings, blank
 from policies.imitation.network import Imitator
 from policies.observed import around, proprioception, surroundings, told
 from policies.policy import PolicyInfo
-from policies.pool_learner import load_weights
+from policies.tensors import load_weights
 from robo.core.protocols import ActionChunk, Obs
 from tasks.tabletop.base import TabletopTask
 

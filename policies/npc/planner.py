@@ -12,10 +12,10 @@ import torch
 
 from policies.npc.config import NpcConfig, PlanConfig
 from policies.npc.network import ControlNetwork
-from policies.pool_learner import load_weights
 from policies.prediction import Course, Prediction
 from policies.system import ControlPlan, SystemPolicy
 from policies.system_model import SystemModel
+from policies.tensors import load_weights
 from robo.core.errors import NonFiniteError
 from robo.core.protocols import Controller, Obs
 from tasks.system import SystemTask

@@ -13,9 +13,9 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.logger import Logger
 
 from policies.learner import Learner, Tensors
-from policies.pool_learner import under
 from policies.sac.config import SacConfig
 from policies.sac.env import SpecificationEnv
+from policies.tensors import load_slots, slots_of, stored, under
 from robo.core.errors import NonFiniteError, RunError
 from tasks.system import SystemTask
 
@@ -102,8 +102,7 @@ class SacLearner(Learner):
         tensors = {f"policy.{k}": v for k, v in model.policy.state_dict().items()}
         tensors["log_temperature"] = model.log_ent_coef
         for name, optimiser in self._optimisers().items():
-            for i, slot in optimiser.state_dict()["state"].items():
-                tensors |= {f"{name}.{i}.{k}": torch.as_tensor(v) for k, v in slot.items()}
+            tensors |= slots_of(optimiser, f"{name}.")
         filled = buffer.buffer_size if buffer.full else buffer.pos
         tensors |= {f"buffer.{k}": torch.from_numpy(getattr(buffer, k)[:filled]) for k in _BUFFER}
         episodes, tick = self.env.get()
@@ -111,7 +110,7 @@ class SacLearner(Learner):
         if model._last_obs is not None:
             tensors["seen"] = torch.from_numpy(np.asarray(model._last_obs))
         tensors["torch"] = self._torch
-        tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
+        tensors = stored(tensors)
         kind, keys, *rest = self._numpy
         meta = {
             "steps_done": self.steps_done,
@@ -136,11 +135,7 @@ class SacLearner(Learner):
             with torch.no_grad():
                 model.log_ent_coef.copy_(tensors["log_temperature"])
             for name, optimiser in self._optimisers().items():
-                slots: dict[int, dict[str, torch.Tensor]] = {}
-                for key, value in under(tensors, f"{name}.").items():
-                    i, field = key.split(".", 1)
-                    slots.setdefault(int(i), {})[field] = value.clone()
-                optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
+                load_slots(optimiser, tensors, f"{name}.")
             for name, value in under(tensors, "buffer.").items():
                 getattr(buffer, name)[: len(value)] = value.numpy()
             self.env.put({k: v.numpy() for k, v in under(tensors, "env.").items()}, int(meta["tick"]))
@@ -170,4 +165,4 @@ class SacLearner(Learner):
 
     def weights(self) -> Tensors:
         """See `Learner`: the actor."""
-        return {k: v.detach().cpu().clone() for k, v in self.model.actor.state_dict().items()}
+        return stored(self.model.actor.state_dict())

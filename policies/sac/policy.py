@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from stable_baselines3.sac.policies import Actor, SACPolicy
 
-from policies.pool_learner import load_weights
 from policies.prediction import Course, Prediction
 from policies.sac.config import SacConfig
 from policies.sac.env import raw_of, spaces_of
 from policies.system import ControlPlan, SystemPolicy
 from policies.system_model import SystemModel
+from policies.tensors import load_weights
 from robo.core.protocols import Obs
 from tasks.system import SystemTask
 

@@ -9,11 +9,11 @@ import torch
 
 from policies.npc.config import PlanConfig
 from policies.npc.planner import NpcPolicy
-from policies.pool_learner import load_weights
 from policies.prediction import Course, Prediction
 from policies.spec.config import SpecConfig
 from policies.spec.encode import Probe, tree
 from policies.spec.network import Forest, SpecNetwork
+from policies.tensors import load_weights
 from tasks.specs.task import SpecTask
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from policies.policy import Policy, PolicyInfo
-from policies.pool_learner import load_weights
 from policies.stl.certificate import Certificate, Verdict
 from policies.stl.config import StlConfig
 from policies.stl.model import PlanModel, Trace
 from policies.stl.network import PlanNetwork
+from policies.tensors import load_weights
 from robo.core.errors import NonFiniteError
 from robo.core.protocols import ActionChunk, Controller, Obs
 from tasks.arm import ArmTask

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from policies.learner import Tensors
-from policies.pool_learner import under
+from policies.tensors import load_slots, slots_of, stored, under
 from policies.world.actor import ActorCritic, Score
 from policies.world.config import WorldConfig
 from policies.world.layers import uniform
@@ -94,9 +94,8 @@ class Agent(nn.Module):
         """Weights, the range of returns and optimisers, on the CPU."""
         tensors = {f"agent.{k}": v for k, v in self.state_dict().items()}
         for name, optimiser in self._optimisers.items():
-            for i, slot in optimiser.state_dict()["state"].items():
-                tensors |= {f"{name}.{i}.{k}": v for k, v in slot.items()}
-        return {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
+            tensors |= slots_of(optimiser, f"{name}.")
+        return stored(tensors)
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from what `state` returned.
@@ -107,11 +106,7 @@ class Agent(nn.Module):
         try:
             self.load_state_dict(under(tensors, "agent."))
             for name, optimiser in self._optimisers.items():
-                slots: dict[int, dict[str, Tensor]] = {}
-                for key, value in under(tensors, f"{name}.").items():
-                    i, slot = key.split(".", 1)
-                    slots.setdefault(int(i), {})[slot] = value
-                optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
+                load_slots(optimiser, tensors, f"{name}.")
         except (KeyError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise RunError(f"checkpoint does not fit this configuration: {reason}") from error

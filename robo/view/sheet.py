@@ -11,7 +11,6 @@ from PIL import Image, ImageDraw, ImageFont
 from policies.registry import POLICIES
 from robo.core.errors import RunError
 from robo.core.files import make_parent, write_bytes
-from robo.data.rollout import Rollout
 from robo.evaluate.worlds import open_world
 from robo.view.movie import png
 from robo.view.style import INK_RGB
@@ -38,24 +37,12 @@ def contact_sheet(tasks: Sequence[TabletopTask], path: Path, seed: int = 0) -> P
     return path
 
 
-def stage_times_s(task: TabletopTask, rollout: Rollout) -> list[float]:
-    """When an executed trace reached each stage, in order [s]."""
-    times, at = [], 0
-    for stage in task.stages:
-        later = np.flatnonzero(task.verdict(stage.condition, rollout.signals)[at:])
-        if not len(later):
-            break
-        at += int(later[0])
-        times.append(at * rollout.dt_s)
-    return times
-
-
 def _row(task: TabletopTask, seed: int) -> np.ndarray:
     kind = POLICIES.make("expert")
     world = open_world(task)
     rollout = world.roll_out(kind.load(task, kind.config(), {}, "cpu"), seed, "expert")
     world.close()
-    times = stage_times_s(task, rollout)
+    times = [at * rollout.dt_s for at in task.stage_samples(rollout.signals)]
     if not times:
         raise RunError(f"the expert of {task.name} reaches no stage with seed {seed}; try another --seed")
     moments = [(0.0, "start"), *zip(times, (stage.name for stage in task.stages), strict=False)]

@@ -156,14 +156,7 @@ class _Track:
     @cached_property
     def reached(self) -> list[int]:
         """The sample at which each stage was reached, of those that were."""
-        found, at = [], 0
-        for stage in self.task.stages:
-            later = np.flatnonzero(self.task.verdict(stage.condition, self.signals)[at:])
-            if not len(later):
-                break
-            at += int(later[0])
-            found.append(at)
-        return found
+        return self.task.stage_samples(self.signals)
 
     @cached_property
     def stage(self) -> np.ndarray:

@@ -53,8 +53,8 @@ def test_bounded_formulas_end_at_the_offline_value(formula: Formula, seed: int) 
     whole = {name: torch.tensor(value) for name, value in signals.items()}
     for known, interval in enumerate(intervals):
         lo, hi = (end.item() for end in formula.bounds_at_start(whole, DT, known))
-        assert interval.lo == pytest.approx(lo, rel=1e-9, abs=1e-9) and interval.hi == pytest.approx(
-            hi, rel=1e-9, abs=1e-9
+        assert interval.lo == pytest.approx(lo, rel=1e-14, abs=1e-9) and interval.hi == pytest.approx(
+            hi, rel=1e-14, abs=1e-9
         )
 
 
