@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -29,16 +29,22 @@ Episode = dict[str, np.ndarray]
 class Explorer(Protocol):
     """Plays episodes of the task, in processes of its own, while a training goes on."""
 
-    def begin(self, weights: Tensors, seeds: Sequence[int]) -> None:
-        """Start an episode of every seed, of world and policy, with a policy of these weights that explores."""
+    def begin(self, weights: Tensors, seeds: Sequence[int], steps: int = 0) -> None:
+        """Start an episode of every seed, of world and policy, with a policy of these weights that explores.
+
+        Args:
+            weights: As `PolicyKind.load` takes them.
+            seeds: 0 or more; neither those of evaluation nor those of demonstrations are drawn from.
+            steps: Control steps after which episodes end; 0: when they are over.
+        """
         ...
 
     def finish(self) -> list[Episode]:
         """Wait for them; in order of their seeds.
 
         Returns:
-            Of each the columns of a dataset, see `policies.observed.frame`, (T, ...); ``rgb_<camera>``
-            (T, H, W, 3) uint8 of the policy's views; ``success`` () bool.
+            Of each the columns of a dataset, see `policies.observed.frame`, and what `Policy.keeps` says of the moments
+            before its actions, (T, ...); ``success`` () bool.
 
         Raises:
             RoboError: One could not be played, or its process died.
@@ -132,9 +138,12 @@ class PolicyKind:
             fields ``train`` and ``plan``; becomes config keys such as ``train.steps``.
         learner: ``(task, config, seed, device) -> Learner``.
         load: ``(task, config, weights, device) -> Policy``; checks names, shapes and finiteness.
+        presets: Name → a whole config to begin with; the first is taken where none is named. Empty: there is only
+            ``config()``.
     """
 
     name: str
     config: type
     learner: Callable[[Task, Any, int, str], Learner]
     load: Callable[[Task, Any, Mapping[str, torch.Tensor], str], AnyPolicy]
+    presets: Mapping[str, Any] = field(default_factory=dict)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from robo.core.protocols import ActionChunk, Obs
 from tasks.arm import SceneTask
@@ -60,3 +63,7 @@ class Policy(ABC):
     @abstractmethod
     def act(self, obs: Obs) -> ActionChunk:
         """The reference from the next tick on."""
+
+    def keeps(self, obs: Obs) -> Mapping[str, np.ndarray]:
+        """What learning keeps of the moment it last acted on, beside numbers: its pictures, or what it made of them."""
+        return {f"rgb_{view}": obs[f"rgb_{view}"] for view in self.info.views}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from policies.expert import expert_kind
+from policies.horizon import horizon_kind
 from policies.imitation import act_kind, bc_kind, diffusion_kind
 from policies.learner import PolicyKind
 from policies.npc import npc_kind
@@ -29,3 +30,4 @@ POLICIES.register("zero", zero_kind)
 POLICIES.register("bc", bc_kind)
 POLICIES.register("act", act_kind)
 POLICIES.register("diffusion", diffusion_kind)
+POLICIES.register("horizon", horizon_kind)

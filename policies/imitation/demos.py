@@ -42,7 +42,9 @@ class Demonstrations:
     Attributes:
         numbers: (F, N) float32, of every frame.
         actions: (F, A) float32.
-        episodes: How many.
+        columns: All numbers of the dataset, name → (F, ...).
+        pictures: Camera → (F, H, W, 3) uint8.
+        spans: First frame of each episode, and the one after its last.
 
     Args:
         folder: A dataset of `robo-collect`.
@@ -63,26 +65,24 @@ class Demonstrations:
             raise ConfigError(f"no demonstrations in {folder}: no such folder; {collect} records some")
         dataset = Dataset(Path(folder))
         _check(dataset, task, see, do, folder, collect)
-        self.episodes = episodes or len(dataset.episodes)
-        if self.episodes > len(dataset.episodes):
+        count = episodes or len(dataset.episodes)
+        if count > len(dataset.episodes):
             raise ConfigError(f"train.episodes is {episodes}, {folder} holds {len(dataset.episodes)} episodes")
-        last = dataset.episodes[self.episodes - 1]
-        frames = last.start + last.length
-        columns = [dataset.column("observation.state")[:frames]]
+        self.spans = [(e.start, e.start + e.length) for e in dataset.episodes[:count]]
+        frames = self.spans[-1][1]
+        self.columns = {name: np.asarray(dataset.column(name)[:frames]) for name in dataset.features.columns}
+        columns = [self.columns["observation.state"]]
         if around(task):
-            rest = dataset.column("observation.environment_state")[:frames]
+            rest = self.columns["observation.environment_state"]
             columns.append(rest if see.around else rest[:, told(task)])
         self.numbers = np.concatenate(columns, axis=1).astype(np.float32)
-        self.actions = np.asarray(dataset.column(COLUMNS[do.action])[:frames], np.float32)
-        self._pictures = {
+        self.actions = np.asarray(self.columns[COLUMNS[do.action]], np.float32)
+        self.pictures = {
             view: dataset.batch(np.arange(frames), names=[f"observation.images.{view}"])[f"observation.images.{view}"]
             for view in see.views
         }
         dataset.close()
-        self._ends = np.repeat(
-            [e.start + e.length for e in dataset.episodes[: self.episodes]],
-            [e.length for e in dataset.episodes[: self.episodes]],
-        )
+        self._ends = np.repeat([stop for _, stop in self.spans], [stop - start for start, stop in self.spans])
         self._ahead = np.arange(do.chunk)
 
     def __len__(self) -> int:
@@ -99,7 +99,7 @@ class Demonstrations:
 
         return Window(
             numbers=put(self.numbers[frames]),
-            pictures={view: put(pictures[frames]) for view, pictures in self._pictures.items()},
+            pictures={view: put(pictures[frames]) for view, pictures in self.pictures.items()},
             actions=put(self.actions[rows]),
             valid=put(rows == due),
         )

@@ -44,7 +44,8 @@ class MultiViewMae(nn.Module):
         self.stem = Stem(config.patch, config.width)
         self.encoder = Coder(config, config.width, config.encoder_layers, loud=0.5)
         self.decoder = Coder(config, config.decoder_width, config.decoder_layers, loud=0.1)
-        self.widen = nn.Linear(config.width, config.decoder_width)
+        self.narrow = nn.Linear(config.width, config.numbers)
+        self.widen = nn.Linear(config.numbers, config.decoder_width)
         self.hidden = nn.Parameter(torch.zeros(config.decoder_width))
         self.ask_reward = nn.Parameter(torch.zeros(config.decoder_width))
         self.pixels = nn.Linear(config.decoder_width, config.patch**2 * 3)
@@ -56,7 +57,7 @@ class MultiViewMae(nn.Module):
         self.register_buffer("spread", torch.ones(len(config.views) * config.cells, 1))
         self.seen: Tensor
         self.register_buffer("seen", torch.zeros(len(config.views) * config.cells, 1))
-        self.feature_size = config.width
+        self.feature_size = len(config.views) * config.cells * config.numbers
         self._side = side
         self._initialise()
 
@@ -74,7 +75,8 @@ class MultiViewMae(nn.Module):
     # ---- for policies ------------------------------------------------------------
 
     def tokens(self, pictures: Pictures) -> Tensor:
-        """All cells of all given views, encoded: (B, N, D), by frame, then view in the order of the config, then cell.
+        """All cells of all given views, as what leaves the encoder of each: (B, N, numbers), by frame, then view in the
+        order of the config, then cell.
 
         Raises:
             UnknownNameError: A view is not in the config.
@@ -84,8 +86,20 @@ class MultiViewMae(nn.Module):
         return self._encode(cells.flatten(1, 2), where.expand(len(cells), -1), frames)
 
     def features(self, pictures: Pictures) -> Tensor:
-        """Mean of `tokens`, (B, D)."""
-        return self.tokens(pictures).mean(dim=1)
+        """`tokens` of the newest frame in a row, (B, F); 0 for views that are not given. Raises as `tokens`."""
+        config, found = self.config, self.tokens(pictures)
+        newest = found.reshape(len(found), -1, len(pictures), config.cells, config.numbers)[:, -1]
+        if len(pictures) == len(config.views):
+            return newest.flatten(1)
+        whole = newest.new_zeros(len(found), len(config.views), config.cells, config.numbers)
+        whole[:, [i for i, view in enumerate(config.views) if view in pictures]] = newest
+        return whole.flatten(1)
+
+    def drawn(self, features: Tensor) -> dict[str, Tensor]:
+        """What `features` (B, F) of all views say that these look like: view → (B, H, W, 3), as of `imagine`."""
+        everything = torch.arange(len(self.usual), device=features.device).expand(len(features), -1)
+        guess, _ = self._decode(features.unflatten(1, (-1, self.config.numbers)), everything, everything, 1)
+        return {view: picture[:, 0] for view, picture in self._join(self.usual + self.spread * guess).items()}
 
     def imagine(self, pictures: Pictures, generator: torch.Generator | None = None) -> tuple[dict[str, Tensor], Tensor]:
         """What all views of the config look like, judged by those given, and rewards. Raises as `tokens`.
@@ -209,15 +223,15 @@ class MultiViewMae(nn.Module):
         return torch.cat(cut, dim=2), one.expand(frames, -1).flatten(), frames
 
     def _encode(self, cells: Tensor, where: Tensor, frames: int) -> Tensor:
-        """Shown cells (B, T K, P) uint8 of places (B, T K), frame after frame → (B, T K, D)."""
+        """Shown cells (B, T K, P) uint8 of places (B, T K), frame after frame → (B, T K, numbers)."""
         x = self.stem(self._unusual(cells[:, None], where)[:, 0])
-        return self.encoder(x + self.encoder.code(where, frames))
+        return self.narrow(self.encoder(x + self.encoder.code(where, frames)))
 
     def _decode(self, encoded: Tensor, where: Tensor, asked: Tensor, frames: int) -> tuple[Tensor, Tensor]:
         """How cells differ from usual, see `_unusual`, and rewards.
 
         Args:
-            encoded: Cells that are shown, (B, T K, D).
+            encoded: What the encoder says of cells that are shown, (B, T K, numbers).
             where: Their places, (B, T K).
             asked: Places of the cells asked for, (B, T A), frame after frame.
             frames: T.

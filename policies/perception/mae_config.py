@@ -31,6 +31,8 @@ class MaeConfig:
     """Transformer layers that fill in what is hidden."""
     decoder_width: int = 256
     """Numbers per token there."""
+    numbers: int = 16
+    """Of each cell that leave the encoder: all that the decoder, and policies, get of it."""
     masked_views: int = 3
     """So many views are hidden whole, drawn uniformly; at least one of those that are given remains."""
     mask: float = 0.95
@@ -46,7 +48,7 @@ class MaeConfig:
 
     def __post_init__(self) -> None:
         sizes = ("size", "patch", "frames", "width", "heads", "encoder_layers", "decoder_layers", "decoder_width")
-        require_positive(self, "mae", *sizes)
+        require_positive(self, "mae", *sizes, "numbers")
         if not self.views or len(set(self.views)) < len(self.views):
             raise ConfigError(f"mae.views must be one name or more, each once, not {self.views}")
         if self.patch < 4 or self.patch & (self.patch - 1) or self.size % self.patch:
@@ -80,11 +82,12 @@ PRESETS = {
     "small": MaeConfig(
         size=64,
         frames=1,
-        width=128,
-        decoder_width=128,
-        encoder_layers=3,
+        width=96,
+        decoder_width=96,
+        encoder_layers=2,
         decoder_layers=2,
-        mask=0.5,
+        numbers=8,
+        mask=0.25,
         asked=0.5,
         reward_bins=63,
     ),

@@ -223,8 +223,11 @@ PRESETS = {
     "paper": WorldConfig(),
     "small": WorldConfig(
         model=ModelConfig(
-            dynamics=DynamicsConfig(deter=256, hidden=256, groups=8, classes=8, memory=8),
+            dynamics=DynamicsConfig(deter=256, hidden=256, groups=16, classes=16, memory=8),
             units=256,
+            features_weight=0.1,
+            signals_weight=3.0,
+            kl_weight=0.3,
             bins=63,
             ensemble=3,
             ensemble_units=64,

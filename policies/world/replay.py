@@ -56,7 +56,7 @@ class Replay:
         if capacity < 1:
             raise ConfigError(f"a replay's capacity must be positive, not {capacity}")
         self.capacity, self.half = capacity, frozenset(half)
-        self._rng = np.random.default_rng(seed)
+        self.rng = np.random.default_rng(seed)
         self._lived: deque[Columns] = deque()
         self._demos: deque[Columns] = deque()
 
@@ -113,7 +113,7 @@ class Replay:
         if not kept:
             raise ConfigError(f"there are no {'demonstrations' if demo else 'episodes'} to draw from; add some first")
         places = np.cumsum([max(_length(episode) - length, 0) + 1 for episode in kept])
-        drawn = self._rng.integers(places[-1], size=batch)
+        drawn = self.rng.integers(places[-1], size=batch)
         episodes = np.searchsorted(places, drawn, side="right")
         starts = drawn - np.concatenate([[0], places])[episodes]
         found = {
@@ -140,7 +140,7 @@ class Replay:
                 for column in kept[0]:
                     whole = np.concatenate([episode[column] for episode in kept])
                     tensors[f"{name}.columns.{column}"] = torch.from_numpy(whole)
-        return tensors, {"rng": copy.deepcopy(self._rng.bit_generator.state)}
+        return tensors, {"rng": copy.deepcopy(self.rng.bit_generator.state)}
 
     def load_state(self, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> None:
         """Go on from what `state` returned.
@@ -161,7 +161,7 @@ class Replay:
                     }
                     for parts in zip(*cut.values(), strict=True):
                         kept.append({name: part.copy() for name, part in zip(cut, parts, strict=True)})
-            self._rng.bit_generator.state = json.loads(json.dumps(meta["rng"]))
+            self.rng.bit_generator.state = json.loads(json.dumps(meta["rng"]))
         except (KeyError, ValueError, TypeError) as error:
             raise RunError(f"replay does not fit: {error}") from error
 

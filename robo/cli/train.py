@@ -20,8 +20,10 @@ what to train on:
   path/to/my_task.py         a file of your own that defines one subclass of tasks.task.Task
 
 config keys, given as --KEY VALUE, win over the file:
-  --policy NAME              kind of policy: stl for arms, npc for systems; sac; or a planner that learns nothing:
-                             grad, cem, mppi, mpc, milp (its run is done at once, for robo-eval and robo-view)
+  --policy NAME              kind of policy: stl for arms, npc for systems; sac; on a tabletop, from demonstrations
+                             (--demos PATH): bc, act, diffusion, horizon; or a planner that learns nothing: grad, cem,
+                             mppi, mpc, milp (its run is done at once, for robo-eval and robo-view)
+  --preset NAME              settings to begin with; horizon: small (a processor), paper (a GPU), mv_mwm, mwm ...
   --seed N                   seeds everything random (0)
   --device cpu|cuda|cuda:N   where to compute (cpu)
   --threads N                CPU threads of torch; part of what makes runs bit-equal
@@ -32,6 +34,8 @@ config keys, given as --KEY VALUE, win over the file:
 examples:
   robo-train reach_avoid
   robo-train configs/reach_avoid.yaml --seed 3 --train.steps 2000
+  robo-train open_drawer --policy diffusion --demos datasets/open_drawer
+  robo-train pick_and_place --policy horizon --preset small --demos datasets/pick_and_place
   robo-train --resume runs/reach_avoid/last
 
 Ctrl-C saves a checkpoint. A run that was stopped, or killed at any moment, resumes to the

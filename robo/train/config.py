@@ -31,6 +31,7 @@ class Config:
     Attributes:
         task: Name of a registered task, or the path of a task file.
         policy: Name of the kind of policy; by default the one that the task names.
+        preset: Name of the settings to begin with, of kinds of policies that have some; others change them.
         seed: Seeds everything random, 0 or more.
         device: Where training computes: ``cpu``, ``cuda`` or ``cuda:N``.
         threads: Threads of torch on the CPU; part of what makes two trainings bit-equal.
@@ -43,6 +44,7 @@ class Config:
 
     task: str
     policy: str
+    preset: str = ""
     seed: int = 0
     device: str = "cpu"
     threads: int = 1
@@ -154,22 +156,34 @@ def build(values: Mapping[str, Any]) -> Config:
     known = list(_dotted(Config)) + list(_dotted(kind.config))
     _check_keys(values, known)
     own = {f.name for f in dataclasses.fields(kind.config)}
-    settings = _make(kind.config, {k: v for k, v in values.items() if k in own}, "")
-    top = {k: v for k, v in values.items() if k not in own}
-    return _make(Config, top, "", settings=settings)
+    preset, base = _preset(kind, values.get("preset", ""))
+    settings = dataclasses.replace(base, **_checked(base, {k: v for k, v in values.items() if k in own}))
+    top = {k: _check_type(k, get_type_hints(Config)[k], v) for k, v in values.items() if k not in own}
+    return Config(**top | {"preset": preset, "settings": settings})
 
 
-def _make(kind: type, values: Mapping[str, Any], prefix: str, **ready: Any) -> Any:
-    """An instance of a dataclass from nested values, each checked against the type of its field."""
-    hints = get_type_hints(kind)
-    checked: dict[str, Any] = dict(ready)
+def _preset(kind: PolicyKind, name: Any) -> tuple[str, Any]:
+    """Name and settings of what a config of a kind of policy begins with."""
+    if not kind.presets:
+        if name:
+            raise ConfigError(f"config key 'preset': policy {kind.name} has none; leave it out, not {name!r}")
+        return "", kind.config()
+    name = name or next(iter(kind.presets))
+    if name not in kind.presets:
+        raise UnknownNameError(f"preset of policy {kind.name}", str(name), kind.presets)
+    return name, kind.presets[name]
+
+
+def _checked(base: Any, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """New values of fields of a dataclass, from nested ones, each checked against the type of its field."""
+    hints, found = get_type_hints(type(base)), {}
     for key, value in values.items():
-        name = f"{prefix}{key}"
-        if dataclasses.is_dataclass(hints[key]):
-            checked[key] = _make(hints[key], value, f"{name}.")
+        name, old = f"{prefix}{key}", getattr(base, key)
+        if dataclasses.is_dataclass(old):
+            found[key] = dataclasses.replace(old, **_checked(old, value, f"{name}."))  # type: ignore[type-var]
         else:
-            checked[key] = _check_type(name, hints[key], value)
-    return kind(**checked)
+            found[key] = _check_type(name, hints[key], value)
+    return found
 
 
 class _Option(str):

@@ -18,6 +18,8 @@ from robo.train.config import Config
 from tasks.tabletop.base import tabletop_task
 
 _STOP_S = 5.0
+FIRST_SEED = 20_000_000
+"""Episodes are the environment's seeds from here on: robo-eval and robo-collect draw from others."""
 
 
 class Processes:
@@ -46,14 +48,14 @@ class Processes:
             self._pipes.append(ours)
             self._processes.append(process)
 
-    def begin(self, weights: Tensors, seeds: Sequence[int]) -> None:
+    def begin(self, weights: Tensors, seeds: Sequence[int], steps: int = 0) -> None:
         """See `policies.learner.Explorer`."""
         if self._shares:
             raise RoboError("begin() before finish(): episodes are being played already")
         arrays = {name: value.detach().cpu().numpy() for name, value in weights.items()}
         self._shares = [seeds[i :: len(self._pipes)] for i in range(len(self._pipes))]
         for pipe, share in zip(self._pipes, self._shares, strict=True):
-            pipe.send((arrays, list(share)))
+            pipe.send((arrays, list(share), steps))
 
     def finish(self) -> list[Episode]:
         """See `policies.learner.Explorer`."""
@@ -91,7 +93,7 @@ def _work(pipe: Connection, config: Config) -> None:
     task, env = tabletop_task(config.open_task()), None
     while True:
         try:
-            arrays, seeds = pipe.recv()
+            arrays, seeds, steps = pipe.recv()
         except (EOFError, KeyboardInterrupt):  # closed, or Ctrl-C in the terminal, which the other process handles
             break
         try:
@@ -104,7 +106,7 @@ def _work(pipe: Connection, config: Config) -> None:
                 from sim.tabletop import TabletopEnv
 
                 env = TabletopEnv(task, cameras=policy.info.views, size=policy.info.size)
-            pipe.send([play(env, policy, seed) for seed in seeds])
+            pipe.send([play(env, policy, seed, steps) for seed in seeds])
         except RoboError as error:
             pipe.send(str(error))
         except KeyboardInterrupt:
@@ -113,16 +115,15 @@ def _work(pipe: Connection, config: Config) -> None:
         env.close()
 
 
-def play(env: Any, policy: Policy, seed: int) -> Episode:
+def play(env: Any, policy: Policy, seed: int, steps: int = 0) -> Episode:
     """One episode of world and policy of a seed, in a `sim.tabletop.TabletopEnv`; see `policies.learner.Explorer`."""
-    obs, info = env.reset(seed=seed)
+    obs, info = env.reset(seed=FIRST_SEED + seed)
     policy.reset(obs, seed)
     rows: list[dict[str, np.ndarray]] = []
     ended = False
     while not ended:
         before = info["reference"]
         after, reward, terminated, truncated, info = env.step(env.action(policy.act(obs)))
-        seen = {name: value for name, value in obs.items() if name.startswith("rgb_")}
-        rows.append(frame(env.task, obs, before, info, reward) | seen)
-        obs, ended = after, terminated or truncated
+        rows.append(frame(env.task, obs, before, info, reward) | dict(policy.keeps(obs)))
+        obs, ended = after, terminated or truncated or len(rows) == steps
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]} | {"success": np.array(info["success"])}

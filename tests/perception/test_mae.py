@@ -41,7 +41,7 @@ def test_every_preset_trains_encodes_and_imagines(name):
     loss, _ = model.loss(seen, torch.rand(1, config.frames), torch.Generator().manual_seed(0))
     loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-    assert model.tokens(seen).shape == (1, config.frames * len(config.views) * config.cells, config.width)
+    assert model.tokens(seen).shape == (1, config.frames * len(config.views) * config.cells, config.numbers)
     assert model.features(seen).shape == (1, model.feature_size)
     guess, reward = model.imagine(seen)
     assert list(guess) == list(config.views) and reward.shape == (1, config.frames)
@@ -55,7 +55,7 @@ def test_any_views_and_fewer_frames_will_do(views, frames):
     everything = pictures(model.config, frames=frames)
     given = {name: everything[name] for name in views}
     tokens = model.tokens(given)
-    assert tokens.shape == (2, frames * len(views) * 16, 32)
+    assert tokens.shape == (2, frames * len(views) * 16, 16)
     swapped = model.tokens({name: given[name] for name in reversed(views)})
     assert torch.equal(tokens, swapped)  # the order in which they are given means nothing
     guess, _ = model.imagine(given)
@@ -156,7 +156,7 @@ def test_places_are_told_apart():
 
 
 def test_it_learns_a_few_pictures_by_heart_and_tells_one_view_from_the_other():
-    model = tiny(views=("front", "left"), frames=1, width=64, decoder_width=64, masked_views=1, mask=0.0)
+    model = tiny(views=("front", "left"), frames=1, width=64, decoder_width=64, numbers=32, masked_views=1, mask=0.0)
     y, x = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
     middle = torch.tensor([[3, 3], [3, 12], [12, 3], [12, 12], [8, 8], [3, 8]])
     spots = torch.stack([torch.exp(-((x - i) ** 2 + (y - j) ** 2) / 18.0) for i, j in middle])
@@ -164,7 +164,7 @@ def test_it_learns_a_few_pictures_by_heart_and_tells_one_view_from_the_other():
     seen = {v: (255 * z)[:, None, ..., None].expand(-1, -1, -1, -1, 3).to(torch.uint8) for v, z in views.items()}
     rewards, generator = torch.linspace(-1, 2, 6)[:, None], torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    for _ in range(300):
+    for _ in range(400):
         loss, metrics = model.loss(seen, rewards, generator)
         optimizer.zero_grad()
         loss.backward()

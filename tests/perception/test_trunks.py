@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -140,3 +142,14 @@ def test_convolutions_need_all_their_views():
     seen = pictures(size=64)
     with pytest.raises(ConfigError, match="no picture of view 'wrist'"):
         Conv(VIEWS).features({"front": seen["front"]})
+
+
+def test_few_channels_train_without_harm_to_memory():
+    """In a process of its own: what oneDNN did here ended in a crash, sooner or later."""
+    code = (
+        "import torch; from policies.perception.trunks import Conv; torch.set_num_threads(1); "
+        "net = Conv(('front',), (16, 32, 64)); "
+        "seen = {'front': torch.randint(256, (32, 64, 64, 3), dtype=torch.uint8)}; "
+        "[net.features(seen).square().mean().backward() for _ in range(12)]"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,158 @@
+"""Settings of ``horizon``. No torch at import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from policies.checks import require_positive
+from policies.perception.keyframes import KeyframeConfig
+from policies.perception.mae_config import PRESETS as MAES
+from policies.perception.mae_config import MaeConfig
+from policies.world.config import PRESETS as WORLDS
+from policies.world.config import WorldConfig
+from robo.core.errors import ConfigError, UnknownNameError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SenseConfig:
+    """How what sees is trained, before all else."""
+
+    steps: int = 20_000
+    """Gradient steps; then it stays as it is."""
+    batch: int = 64
+    """Windows of frames per step."""
+    learning_rate: float = 3e-4
+    """AdamW's, reached after `warm_up` steps, then falling along a half cosine."""
+    warm_up: int = 100
+    """Steps."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "sense", "steps", "batch", "learning_rate", "warm_up")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarksConfig:
+    """Where things are, learned from what the simulator knows, beside the autoencoder: `policies.perception.marks`."""
+
+    on: bool = False
+    """Whether that is learned, and given to the world model beside what the autoencoder makes of pictures."""
+    channels: tuple[int, ...] = (16, 32, 64)
+    """Of convolutions, at a half, a quarter ... of a picture."""
+    points: int = 32
+    """Places of each view."""
+    units: int = 256
+    """Of hidden layers."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "marks", "points", "units")
+        if not self.channels or any(c < 8 or c % 8 for c in self.channels):
+            raise ConfigError(f"marks.channels must be multiples of 8, not {self.channels}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeysConfig:
+    """How far is imagined."""
+
+    on: bool = True
+    """To the next keyframe; else always `world.actor.horizon` steps."""
+    find: KeyframeConfig = field(default_factory=KeyframeConfig)
+    """What keyframes are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExploreConfig:
+    """Episodes that are played while it learns."""
+
+    processes: int = 1
+    """That play."""
+    babble: int = 400
+    """Episodes of random motion, before all else ..."""
+    babble_steps: int = 16
+    """... that end after so many control steps: what is where differs between episodes, not within."""
+    episodes: int = 4
+    """Of a round ..."""
+    every: int = 128
+    """... which begins after so many steps, with the weights of then, and is over when the next begins."""
+    rest: int = 0
+    """Steps of the world model before the first round."""
+    capacity: int = 200_000
+    """Moments that are remembered, beside demonstrations."""
+    imitate: bool = True
+    """Whether episodes that succeed are cloned as demonstrations are."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "explore", "processes", "babble", "babble_steps", "episodes", "every", "capacity")
+        if self.rest < 0:
+            raise ConfigError(f"explore.rest must not be negative, not {self.rest}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The world model, and who learns in it."""
+
+    steps: int = 100_000
+    """After those of the autoencoder."""
+    reward: Literal["staged", "success"] = "staged"
+    """``staged``: what the stages of the task say; ``success``: 1 while the goal holds and all were reached."""
+    truth: bool = True
+    """Whether the world model learns to tell the poses of things, which the simulator knows, beside signals; marks
+    need it."""
+    episodes: int = 0
+    """Demonstrations to learn from, the first of the dataset; 0: all."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "train", "steps")
+        if self.reward not in ("staged", "success"):
+            raise UnknownNameError("train.reward", self.reward, ("staged", "success"))
+        if self.episodes < 0:
+            raise ConfigError(f"train.episodes must not be negative, not {self.episodes}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HorizonConfig:
+    """Everything; the defaults are those of RoboHorizon."""
+
+    demos: str = ""
+    """Folder of the demonstrations; `robo-collect` records them."""
+    act: Literal["actor", "mpc"] = "actor"
+    """Who acts: the actor, or a plan made in the world model at every step."""
+    mae: MaeConfig = field(default_factory=MaeConfig)
+    marks: MarksConfig = field(default_factory=MarksConfig)
+    sense: SenseConfig = field(default_factory=SenseConfig)
+    keys: KeysConfig = field(default_factory=KeysConfig)
+    world: WorldConfig = field(default_factory=WorldConfig)
+    explore: ExploreConfig = field(default_factory=ExploreConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        if self.marks.on and not self.train.truth:
+            raise ConfigError("marks.on needs train.truth, for marks are learned from it; set both or neither")
+        if self.act not in ("actor", "mpc"):
+            raise UnknownNameError("act", self.act, ("actor", "mpc"))
+
+
+def _without_keys(config: HorizonConfig, mae: MaeConfig) -> HorizonConfig:
+    """What was there before RoboHorizon: other masks, imagination of one length, no stages."""
+    train = replace(config.train, reward="success")
+    return replace(config, mae=mae, keys=replace(config.keys, on=False), train=train)
+
+
+_SMALL = HorizonConfig(
+    mae=MAES["small"],
+    marks=MarksConfig(on=True),
+    sense=SenseConfig(steps=2000, batch=32, learning_rate=1e-3, warm_up=50),
+    world=WORLDS["small"],
+    train=TrainConfig(steps=16_000),
+)
+_PAPER = HorizonConfig()
+PRESETS = {
+    "small": _SMALL,
+    "small_mv_mwm": _without_keys(_SMALL, replace(_SMALL.mae, masked_views=1)),
+    "small_mwm": _without_keys(_SMALL, replace(_SMALL.mae, views=("front",), masked_views=0)),
+    "paper": _PAPER,
+    "mv_mwm": _without_keys(_PAPER, MAES["mv_mwm"]),
+    "mwm": _without_keys(_PAPER, MAES["mwm"]),
+}
+"""``small``: for a processor, within an hour; ``paper``: for a GPU. ``mv_mwm`` and ``mwm`` are the predecessors,
+Multi-View Masked World Models (ICML 2023) and Masked World Models (arXiv 2206.14244), in this code and both sizes."""

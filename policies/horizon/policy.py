@@ -1,0 +1,118 @@
+"""What ``horizon`` has learned, at run time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from policies.commanded import Commanded
+from policies.horizon.config import HorizonConfig
+from policies.horizon.episodes import proprio
+from policies.horizon.network import ACTIONS, HorizonNetwork
+from policies.horizon.score import score_of
+from policies.observed import proprioception, surroundings, tool_motion
+from policies.policy import PolicyInfo
+from policies.tensors import load_weights
+from robo.core.protocols import ActionChunk, Obs
+from tasks.tabletop.base import TabletopTask
+
+PERSIST, STIR, DRIFT = 0.8, 0.6, 1.0
+"""Random motion goes on so much from step to step, is changed by so much, about a mean of up to so much that lasts."""
+
+
+class HorizonPolicy(Commanded):
+    """At every control step: pictures → features → what is believed → an action of the actor, or of a plan.
+
+    Args:
+        task: The task.
+        network: What was learned.
+        config: Settings.
+        device: Where the network is.
+    """
+
+    def __init__(self, task: TabletopTask, network: HorizonNetwork, config: HorizonConfig, device: str) -> None:
+        info = replace(PolicyInfo.of(task), views=config.mae.views, size=config.mae.size)
+        super().__init__(task, "ee_delta", info)
+        self.network, self.config, self.device = network.eval().to(device), config, device
+        self._score = score_of(task, config)
+
+    def _begin(self, obs: Obs, seed: int) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+        self._rng = np.random.default_rng(seed)
+        self._drift, self._stirred = self._rng.uniform(-DRIFT, DRIFT, ACTIONS), np.zeros(ACTIONS)
+        self._state = self.network.agent.model.dynamics.initial(1)
+        self._frames: dict[str, list[np.ndarray]] = {view: [] for view in self.config.mae.views}
+        self._done: np.ndarray | None = None
+        self._plan: torch.Tensor | None = None
+
+    def act(self, obs: Obs) -> ActionChunk:
+        """See `policies.policy.Policy`."""
+        began = time.perf_counter()
+        chunk = super().act(obs)
+        # What was done, which is what was asked for only where the arm's limits allow it.
+        moved = tool_motion(self.task, self._reference, np.append(self._joint_pos, self._width))
+        self._done = np.clip(moved, -1.0, 1.0)
+        return replace(chunk, info={"plan_ms": 1e3 * (time.perf_counter() - began)})
+
+    def keeps(self, obs: Obs) -> Mapping[str, np.ndarray]:
+        """See `policies.policy.Policy`: features, once there are any."""
+        return {"features": self._features} if self.network.begun else super().keeps(obs)
+
+    @torch.no_grad()
+    def _action(self, obs: Obs) -> np.ndarray:
+        self._reference = np.append(self._joint_pos, self._width)
+        if not self.network.begun:
+            self._stirred = PERSIST * self._stirred + STIR * self._rng.normal(size=ACTIONS)
+            return np.clip(self._drift + self._stirred, -1.0, 1.0)
+        agent, generator = self.network.agent, self._generator if self.exploring else None
+        seen = self.network.sight.features(self._pictures(obs))
+        self._features = seen[0].cpu().numpy()
+        numbers = proprio(self.task, self._numbers(obs))
+        first = self._done is None
+        done = np.zeros(ACTIONS) if self._done is None else self._done
+        self._state = agent.model.correct(
+            self._state,
+            self._put(done),
+            seen,
+            self._put(numbers[0]),
+            torch.tensor([first], device=self.device),
+            generator,
+        )
+        if self.config.act == "actor":
+            action = agent.behaviour.actor.act(self._state.latent, generator)
+        else:
+            planned = agent.planner.plan(
+                self._state, self._generator, self._plan, score=self._score, explore=self.exploring
+            )
+            action, self._plan = planned.action, planned.mean
+        return action[0].cpu().double().numpy()
+
+    def _numbers(self, obs: Obs) -> dict[str, np.ndarray]:
+        """As columns of a dataset, of one frame."""
+        return {
+            "observation.state": proprioception(obs)[None],
+            "observation.environment_state": surroundings(self.task, obs)[None],
+        }
+
+    def _pictures(self, obs: Obs) -> dict[str, torch.Tensor]:
+        """The newest frames of each view, (1, T, H, W, 3)."""
+        most = self.config.mae.frames
+        for view, frames in self._frames.items():
+            picture = np.ascontiguousarray(obs[f"rgb_{view}"])
+            frames.extend([picture] * (1 if frames else most))
+            del frames[:-most]
+        return {view: torch.from_numpy(np.stack(frames))[None].to(self.device) for view, frames in self._frames.items()}
+
+    def _put(self, values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values.astype(np.float32))[None].to(self.device)
+
+
+def load(task: TabletopTask, config: HorizonConfig, weights: Mapping[str, torch.Tensor], device: str) -> HorizonPolicy:
+    """A policy of weights; see `policies.learner.PolicyKind`."""
+    network = HorizonNetwork(task, config)
+    load_weights(network, weights)
+    return HorizonPolicy(task, network, config, device)

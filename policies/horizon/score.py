@@ -1,0 +1,23 @@
+"""The specification over what is imagined."""
+
+from __future__ import annotations
+
+from policies.horizon.config import HorizonConfig
+from policies.horizon.network import truths
+from policies.world.actor import Score, formula_score
+from tasks.stl import parse
+from tasks.tabletop.base import TabletopTask
+
+
+def score_of(task: TabletopTask, config: HorizonConfig) -> Score | None:
+    """Robustness of "the goal at some moment, and safety at all" of imagined signals; None where nobody weighs it.
+
+    Dreams are shorter than episodes, so the mission's own windows do not fit into them.
+    """
+    if not (config.world.actor.robustness or config.world.plan.robustness):
+        return None
+    formula = parse(f"eventually({task.goal}) and always({task.safety})", signals=task.signals)
+    names = dict.fromkeys(task.signals, 1)
+    if rest := truths(task, config):
+        names["_around"] = rest
+    return formula_score(formula, names, task.ctrl_dt_s)

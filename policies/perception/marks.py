@@ -1,0 +1,66 @@
+"""Where things are, told from pictures by who was told it in training. torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from policies.perception.trunks import Conv, Pictures
+
+Tensor = torch.Tensor
+LEAST = 1e-2
+"""Deviation that a number has at least."""
+
+
+class Marks(nn.Module):
+    """Places that convolutions find in each view, and what follows from them about the scene, such as poses of things.
+
+    What is small in pictures is learned last, or not at all, by who is to draw them (`policies.perception.mae`); where
+    a simulator knows the truth, it can be asked for.
+
+    Args:
+        views: Names of cameras, all of which are needed.
+        channels: Of the maps at a half, a quarter ... of a picture; multiples of 8.
+        points: Places of each view.
+        units: Of the two hidden layers.
+        numbers: That are told.
+
+    Attributes:
+        size: Numbers of `forward`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, views: Sequence[str], channels: Sequence[int], points: int, units: int, numbers: int) -> None:
+        super().__init__()
+        self.trunk = Conv(views, channels, points)
+        layers = [
+            layer
+            for n_in in (self.trunk.feature_size, units)
+            for layer in (nn.Linear(n_in, units), nn.LayerNorm(units), nn.SiLU())
+        ]
+        self.told = nn.Sequential(*layers, nn.Linear(units, numbers))
+        self.register_buffer("mean", torch.zeros(numbers))
+        self.register_buffer("std", torch.ones(numbers))
+        self.numbers, self.size = numbers, numbers + self.trunk.feature_size
+
+    def fit(self, values: Tensor) -> None:
+        """Take means and deviations of what is to be told (N, numbers), before the first step."""
+        self.mean.copy_(values.float().mean(0))
+        self.std.copy_(values.float().std(0).clamp_min(LEAST))
+
+    def forward(self, pictures: Pictures) -> Tensor:
+        """Of one frame of each view: what is told, in deviations from its mean, and places in -1..1, (B, size)."""
+        places = self.trunk.features(pictures)
+        return torch.cat([self.told(places), places], dim=1)
+
+    def scene(self, seen: Tensor) -> Tensor:
+        """What `forward` (B, size) told, (B, numbers), in its own units."""
+        return self.mean + self.std * seen[:, : self.numbers]
+
+    def loss(self, pictures: Pictures, values: Tensor) -> Tensor:
+        """Mean absolute error of values (B, numbers), in deviations, ()."""
+        return (self(pictures)[:, : self.numbers] - (values - self.mean) / self.std).abs().mean()

@@ -1,0 +1,243 @@
+"""Horizon: autoencoder, world model and actor learn together, from demonstrations and from what is played meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from policies.horizon.episodes import BOUNDLESS, episode, horizons, rewards
+from policies.horizon.learner import HorizonLearner
+from policies.horizon.policy import HorizonPolicy
+from policies.horizon.score import score_of
+from policies.registry import POLICIES
+from robo.cli import train
+from robo.core.errors import ConfigError, RoboError, RunError, UnknownNameError
+from robo.data.collect import Order, collect
+from robo.dataset.lerobot import Dataset
+from robo.train.config import Config, build
+from robo.train.explore import Processes
+from robo.train.loop import resume
+from robo.train.loop import train as train_config
+from robo.train.run import Run
+from sim.tabletop import TabletopEnv
+from tasks.registry import load_task
+from tasks.tabletop.base import tabletop_task
+
+TASK, SIZE, VIEWS = "reach", 32, ("front", "wrist")
+TINY = {
+    "mae": {
+        "views": list(VIEWS),
+        "size": SIZE,
+        "patch": 8,
+        "width": 16,
+        "decoder_width": 16,
+        "heads": 2,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "numbers": 2,
+        "masked_views": 1,
+        "reward_bins": 21,
+    },
+    "marks": {"channels": [8, 8], "points": 4, "units": 16},
+    "sense": {"steps": 4, "batch": 4, "warm_up": 2},
+    "world": {
+        "model": {
+            "dynamics": {"deter": 16, "hidden": 16, "groups": 2, "classes": 4, "heads": 2, "memory": 4},
+            "units": 16,
+            "layers": 1,
+            "bins": 21,
+            "ensemble": 2,
+            "ensemble_units": 8,
+        },
+        "actor": {"units": 16, "layers": 1, "horizon": 3, "starts": 8},
+        "plan": {"horizon": 2, "samples": 8, "from_actor": 2, "elites": 4, "iterations": 2},
+        "batch": 3,
+        "demos": 2,
+        "length": 5,
+    },
+    "explore": {"babble": 3, "babble_steps": 6, "episodes": 2, "every": 4},
+    "train": {"steps": 10},
+}
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory) -> str:
+    order = Order(task=TASK, episodes=3, views=VIEWS, size=SIZE)
+    return str(collect(tmp_path_factory.mktemp("demos") / "reach", order).folder)
+
+
+def merged(base: dict, more: dict) -> dict:
+    return base | {k: merged(base.get(k, {}), v) if isinstance(v, dict) else v for k, v in more.items()}
+
+
+def config(demos: str, **more) -> Config:
+    return build({"task": TASK, "policy": "horizon", "demos": demos, **merged(TINY, more)})
+
+
+def learner(made: Config) -> HorizonLearner:
+    found = made.kind.learner(made.open_task(), made.settings, made.seed, "cpu")
+    assert isinstance(found, HorizonLearner)
+    return found
+
+
+def run(found: HorizonLearner, made: Config, steps: int) -> list[dict[str, float]]:
+    found.enter(lambda processes: Processes(made, processes))
+    try:
+        return [found.step() for _ in range(steps)]
+    finally:
+        found.leave()
+
+
+def test_the_phases_follow_each_other_and_a_training_goes_on_as_if_never_interrupted(demos: str) -> None:
+    made = config(demos)
+    whole = learner(made)
+    told = run(whole, made, whole.total_steps)
+    assert all("pixels" in m and "marks" in m for m in told[:4]) and all("cloning" in m for m in told[4:])
+    assert "success" not in told[7] and "success" in told[8]  # a round is over when the next one begins
+    assert told[-1]["episodes"] == 4
+    for stop in (2, 4, 6):  # among pictures, between the two, in the middle of a round
+        first = learner(made)
+        run(first, made, stop)
+        second = learner(made)
+        second.load_state(*first.state())
+        run(second, made, whole.total_steps - stop)
+        (tensors, meta), (again, meta_again) = whole.state(), second.state()
+        assert meta == meta_again and set(tensors) == set(again)
+        assert [name for name, value in tensors.items() if not torch.equal(value, again[name])] == []
+
+
+def test_a_kill_loses_nothing(demos: str, tmp_path: Path) -> None:
+    made = config(demos, train={"steps": 3})
+    made = replace(made, checkpoint_every=5)
+    whole = train_config(made, tmp_path / "a")
+    part = train_config(made, tmp_path / "b")
+    latest = part.path / "checkpoints" / "latest.json"
+    latest.write_text(latest.read_text().replace("7", "5"))
+    again = resume(part.path)
+    weights, found = whole.latest().weights(), again.latest().weights()  # type: ignore[union-attr]
+    assert all(torch.equal(weights[name], found[name]) for name in weights)
+
+
+@pytest.mark.parametrize("act", ["actor", "mpc"])
+def test_it_acts_in_physics_the_same_every_time_within_limits(act: str, demos: str) -> None:
+    made = config(demos, act=act, world={"plan": {"robustness": 0.1}})
+    trained = learner(made)
+    run(trained, made, 5)
+    task = tabletop_task(made.open_task())
+    env = TabletopEnv(task, cameras=VIEWS, size=SIZE)
+    found = []
+    for seed in (1, 1, 2):
+        policy = made.kind.load(task, made.settings, trained.weights(), "cpu")
+        assert isinstance(policy, HorizonPolicy)
+        obs, info = env.reset(seed=seed)
+        policy.reset(obs, seed)
+        way = [info["reference"]]
+        for _ in range(12):
+            obs, _, _, _, info = env.step(env.action(policy.act(obs)))
+            way.append(info["reference"])
+        found.append(np.stack(way))
+    env.close()
+    assert np.array_equal(found[0], found[1]) and not np.array_equal(found[0], found[2])
+    fastest = np.abs(np.diff(found[0][:, : task.robot.dof], axis=0)).max(0) / task.ctrl_dt_s
+    assert (fastest <= task.robot.limits.velocity_rad_s).all() and np.ptp(found[0], axis=0).max() > 0.005
+
+
+def test_before_anything_is_learned_it_moves_at_random_and_keeps_pictures(demos: str) -> None:
+    made = config(demos)
+    task = tabletop_task(made.open_task())
+    policy = made.kind.load(task, made.settings, learner(made).weights(), "cpu")
+    assert isinstance(policy, HorizonPolicy)
+    env = TabletopEnv(task, cameras=VIEWS, size=SIZE)
+    obs, _ = env.reset(seed=0)
+    policy.reset(obs, 0)
+    moved = [policy.act(obs).joint_pos[0] for _ in range(5)]
+    env.close()
+    assert set(policy.keeps(obs)) == {f"rgb_{view}" for view in VIEWS} and np.ptp(moved, axis=0).max() > 1e-3
+
+
+def test_moments_come_after_their_actions(demos: str) -> None:
+    made, dataset = config(demos), Dataset(Path(demos))
+    task, settings = tabletop_task(made.open_task()), made.settings
+    values = dict(dataset.episode(0, dataset.features.columns))
+    frames = len(values["signals"])
+    found = episode(task, settings, values | {"features": np.arange(frames)[:, None]})
+    assert len(found["actions"]) == frames and found["is_first"].sum() == 1
+    count = len(task.signals)
+    for k in (1, 7, frames - 1):  # what was seen at k follows the action before
+        assert found["features"][k, 0] == k
+        np.testing.assert_allclose(found["actions"][k], np.clip(values["action.ee_delta"][k - 1], -1, 1))
+        np.testing.assert_allclose(found["signals"][k, :count], values["signals"][k - 1])
+        np.testing.assert_allclose(found["signals"][k, count:], values["observation.environment_state"][k])
+        assert abs(found["rewards"][k] - values["reward"][k - 1]) < 1e-5  # of the task's own stages
+    assert found["horizons"][-1] == 0 and (found["horizons"][:-1] > 0).all()
+
+
+def test_rewards_follow_the_text_of_the_task(demos: str) -> None:
+    made, dataset = config(demos), Dataset(Path(demos))
+    task = tabletop_task(made.open_task())
+    signals = np.asarray(dataset.episode(0)["signals"], np.float32)
+    staged = rewards(task, made.settings, signals)
+    sparse = rewards(task, config(demos, train={"reward": "success"}).settings, signals)
+    assert set(np.unique(sparse)) == {0.0, 1.0} and (staged[sparse == 1] == 1).all()
+    assert 0 < staged[0] < 1 and len(np.unique(staged)) > 10
+
+
+def test_without_keyframes_imagination_has_no_bound_of_its_own(demos: str) -> None:
+    dataset = Dataset(Path(demos))
+    state, task = np.asarray(dataset.episode(0)["observation.state"]), tabletop_task(load_task(TASK))
+    on, off = (horizons(task, config(demos, keys={"on": flag}).settings.keys, state) for flag in (True, False))
+    assert (off[:-1] == BOUNDLESS).all() and off[-1] == 0 and (on < len(state)).all() and (np.diff(on) >= -1).all()
+
+
+def test_the_specification_is_read_from_imagined_signals(demos: str) -> None:
+    task = tabletop_task(load_task(TASK))
+    assert score_of(task, config(demos).settings) is None
+    settings = config(demos, world={"actor": {"robustness": 0.1}}).settings
+    score = score_of(task, settings)
+    assert score is not None
+    env = TabletopEnv(task)
+    _, info = env.reset(seed=0)
+    env.close()
+    known = sum(int(np.prod(s)) for n, s in task.observation.items() if not n.startswith(("ee_", "gripper")))
+    now = torch.tensor([*info["signals"].values(), *[0.0] * known], dtype=torch.float32)
+    there = now.clone()
+    safe = now.repeat(2, 4, 1).requires_grad_()
+    rho = score(safe)
+    assert rho.shape == (2,) and torch.isfinite(rho).all()
+    rho.sum().backward()
+    assert safe.grad is not None and safe.grad[..., : len(task.signals)].abs().sum() > 0
+    there[list(task.signals).index("link_contacts")] = 5.0
+    assert score(torch.stack([now, there, now, now])[None])[0] < -4.0
+
+
+@pytest.mark.parametrize("name", POLICIES.make("horizon").presets)
+def test_presets_resolve_and_are_kept_in_the_run(name: str) -> None:
+    made = build({"task": "pick_and_place", "policy": "horizon", "preset": name, "mae": {"mask": 0.5}})
+    assert made.settings == replace(made.kind.presets[name], mae=replace(made.kind.presets[name].mae, mask=0.5))
+    assert build(yaml.safe_load(made.to_yaml())) == made
+
+
+def test_bad_input_is_one_clear_error(demos: str, tmp_path: Path, capsys) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'small'"):
+        build({"task": TASK, "policy": "horizon", "preset": "smal"})
+    with pytest.raises(ConfigError, match="bc has none"):
+        build({"task": TASK, "policy": "bc", "preset": "small"})
+    with pytest.raises(ConfigError, match="has no camera left"):
+        learner(config(demos, mae={"views": ["left", "wrist"]}))
+    with pytest.raises(ConfigError, match="pick_and_place"):
+        made = build({"task": "pick_and_place", "policy": "horizon", "demos": demos, **TINY})
+        learner(made)
+    with pytest.raises(RoboError, match="before enter"):
+        learner(config(demos)).step()
+    with pytest.raises(RunError, match="does not fit"):
+        learner(config(demos)).load_state({}, {})
+    assert train.main(["reach", "--policy", "horizon", "--act", "nobody", "--runs", str(tmp_path)]) == 2
+    assert train.main(["reach", "--policy", "horizon", "--runs", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "mpc" in told and "--demos PATH" in told and "Traceback" not in told
+    assert not list(tmp_path.glob("*")) and Run

@@ -1,0 +1,41 @@
+import torch
+
+from policies.perception.marks import Marks
+
+VIEWS = ("front", "left")
+
+
+def spots(where: torch.Tensor, size: int = 32) -> torch.Tensor:
+    """Pictures (B, size, size, 3) of a light spot at rows and columns (B, 2)."""
+    grid = torch.stack(torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij"), -1)
+    far = (grid - where[:, None, None]).square().sum(-1)
+    return (255 * torch.exp(-far / 8.0))[..., None].expand(-1, -1, -1, 3).to(torch.uint8)
+
+
+def scenes(count: int, seed: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Three numbers, of which one view shows the first two and the other the last two; the fourth is always 7."""
+    xyz = torch.rand(count, 3, generator=torch.Generator().manual_seed(seed))
+    seen = {"front": spots(4 + 24 * xyz[:, :2]), "left": spots(4 + 24 * xyz[:, 1:])}
+    return seen, torch.cat([xyz, torch.full((count, 1), 7.0)], dim=1)
+
+
+def test_it_tells_where_things_are_that_it_has_never_seen():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    marks, (seen, truth) = Marks(VIEWS, (8, 16), 8, 32, 4), scenes(256, 0)
+    marks.fit(truth)
+    optimiser = torch.optim.Adam(marks.parameters(), 3e-3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(150):
+        rows = torch.randint(256, (32,), generator=generator)
+        loss = marks.loss({view: x[rows] for view, x in seen.items()}, truth[rows])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    new, wanted = scenes(64, 1)
+    with torch.no_grad():
+        found = marks(new)
+    assert found.shape == (64, marks.size) and marks.size == 4 + 2 * 2 * 8
+    assert (marks.scene(found)[:, :3] - wanted[:, :3]).abs().mean() < 0.06  # a guess at random is off by a third
+    assert (marks.scene(found)[:, 3] - 7.0).abs().max() < 0.1
+    assert found[:, 4:].abs().max() <= 1.0
