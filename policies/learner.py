@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -98,6 +99,10 @@ class Learner(ABC):
     @abstractmethod
     def weights(self) -> Tensors:
         """What the policy needs to act: the network's tensors alone."""
+
+    def exports(self) -> Mapping[str, Callable[[Path], None]]:
+        """What is of use by itself once training is done: name of a folder in the run → what writes it there."""
+        return {}
 
 
 class NothingToLearn(Learner):

@@ -9,6 +9,7 @@ from policies.checks import require_positive
 from policies.perception.keyframes import KeyframeConfig
 from policies.perception.mae_config import PRESETS as MAES
 from policies.perception.mae_config import MaeConfig
+from policies.perception.marks_config import MarksConfig
 from policies.world.config import PRESETS as WORLDS
 from policies.world.config import WorldConfig
 from robo.core.errors import ConfigError, UnknownNameError
@@ -18,6 +19,8 @@ from robo.core.errors import ConfigError, UnknownNameError
 class SenseConfig:
     """How what sees is trained, before all else."""
 
+    ready: str = ""
+    """Folder ``sight`` of another run, which is taken as it is, without training; empty: none."""
     steps: int = 20_000
     """Gradient steps; then it stays as it is."""
     batch: int = 64
@@ -29,25 +32,6 @@ class SenseConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "sense", "steps", "batch", "learning_rate", "warm_up")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MarksConfig:
-    """Where things are, learned from what the simulator knows, beside the autoencoder: `policies.perception.marks`."""
-
-    on: bool = False
-    """Whether that is learned, and given to the world model beside what the autoencoder makes of pictures."""
-    channels: tuple[int, ...] = (16, 32, 64)
-    """Of convolutions, at a half, a quarter ... of a picture."""
-    points: int = 32
-    """Places of each view."""
-    units: int = 256
-    """Of hidden layers."""
-
-    def __post_init__(self) -> None:
-        require_positive(self, "marks", "points", "units")
-        if not self.channels or any(c < 8 or c % 8 for c in self.channels):
-            raise ConfigError(f"marks.channels must be multiples of 8, not {self.channels}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +127,7 @@ _SMALL = HorizonConfig(
     marks=MarksConfig(on=True),
     sense=SenseConfig(steps=2000, batch=32, learning_rate=1e-3, warm_up=50),
     world=WORLDS["small"],
+    explore=ExploreConfig(rest=1000),
     train=TrainConfig(steps=16_000),
 )
 _PAPER = HorizonConfig()

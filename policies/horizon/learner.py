@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,14 @@ from policies.horizon.config import HorizonConfig
 from policies.horizon.episodes import episode, rewards, truth
 from policies.horizon.network import HorizonNetwork
 from policies.horizon.score import score_of
-from policies.horizon.sight import windows
 from policies.imitation.config import DoConfig, SeeConfig
 from policies.imitation.demos import Demonstrations
 from policies.learner import Episode, Explorer, Learner, Tensors
+from policies.perception.sight import Sight, windows
 from policies.tensors import load_slots, slots_of, stored, under
 from policies.world.model import Batch
 from policies.world.replay import Replay
-from robo.core.errors import NonFiniteError, RoboError, RunError
+from robo.core.errors import ConfigError, NonFiniteError, RoboError, RunError
 from tasks.tabletop.base import TabletopTask
 
 CLIP = 1.0
@@ -75,6 +76,10 @@ class HorizonLearner(Learner):
         self.demos = Demonstrations(config.demos, task, see, do, config.train.episodes)
         self.network = HorizonNetwork(task, config, seed).to(device)
         self.sight, self.agent = self.network.sight, self.network.agent
+        self._to_see = config.sense.steps
+        if config.sense.ready:
+            self._to_see = 0
+            self._take(Path(config.sense.ready))
         self.optimiser = torch.optim.AdamW(
             self.sight.parameters(), lr=config.sense.learning_rate, betas=(0.9, 0.999), weight_decay=0.01
         )
@@ -90,13 +95,13 @@ class HorizonLearner(Learner):
     @property
     def total_steps(self) -> int:
         """See `Learner`."""
-        return self.config.sense.steps + self.config.train.steps
+        return self._to_see + self.config.train.steps
 
     def enter(self, explorer: Callable[[int], Explorer]) -> None:
         """See `Learner`."""
         explore = self.config.explore
         self._explorer = explorer(explore.processes)
-        if self.steps_done <= self.config.sense.steps:
+        if self.steps_done <= self._to_see:
             self._explorer.begin(self.weights(), self._seeds(0, explore.babble), explore.babble_steps)
         elif self._playing:
             self._explorer.begin(self._playing, self._seeds(self.played, explore.episodes))
@@ -111,13 +116,12 @@ class HorizonLearner(Learner):
         """See `Learner`."""
         if self._explorer is None:
             raise RoboError("step() before enter(); this learner plays episodes")
-        sense = self.config.sense.steps
-        if self.steps_done <= sense and self._frames is None:
+        if self.steps_done <= self._to_see and self._frames is None:
             self._babbled = self._explorer.finish()
             self._frames = self._gather(self._babbled)
-            if self.steps_done == 0:
-                self._begin_to_see(self._frames)
-        found = self._see() if self.steps_done < sense else self._live(self.steps_done - sense)
+            if self.steps_done == 0 and self._to_see and self.sight.marks is not None:
+                self.sight.marks.fit(self._frames.truth)
+        found = self._see() if self.steps_done < self._to_see else self._live(self.steps_done - self._to_see)
         self.steps_done += 1
         return found
 
@@ -157,6 +161,18 @@ class HorizonLearner(Learner):
         """See `Learner`."""
         return stored(self.network.state_dict())
 
+    def exports(self) -> Mapping[str, Callable[[Path], None]]:
+        """See `Learner`: what sees, for other policies (``--see.trunk``) and other trainings (``--sense.ready``)."""
+        return {"sight": self.sight.save}
+
+    def _take(self, folder: Path) -> None:
+        """What sees, of another training."""
+        found = Sight.load(folder)
+        if (found.config, found.known) != (self.sight.config, self.sight.known):
+            differs = next((name for name, value in self.sight.config.items() if found.config[name] != value), "known")
+            raise ConfigError(f"{folder} was trained with other settings of {differs} than sense.ready is to have here")
+        self.sight.load_state_dict(found.state_dict())
+
     # ---- to see --------------------------------------------------------------------
 
     def _gather(self, babbled: list[Episode]) -> Frames:
@@ -183,10 +199,6 @@ class HorizonLearner(Learner):
         rows = slice(*self.demos.spans[number])
         pictures = {f"rgb_{view}": x[rows] for view, x in self.demos.pictures.items()}
         return {name: values[rows] for name, values in self.demos.columns.items()} | pictures
-
-    def _begin_to_see(self, frames: Frames) -> None:
-        if self.sight.marks is not None:
-            self.sight.marks.fit(frames.truth)
 
     def _see(self) -> dict[str, float]:
         """A step of what sees, half on demonstrations, half on random motion."""

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from policies.horizon.config import HorizonConfig
-from policies.horizon.sight import Sight
 from policies.observed import around, told
+from policies.perception.sight import Sight
 from policies.world.agent import Agent
 from policies.world.config import WorldConfig
 from tasks.tabletop.base import TabletopTask
@@ -43,5 +43,5 @@ class HorizonNetwork(nn.Module):
             self.sight = Sight(config.mae, config.marks, known)
         proprio = task.robot.dof + 8 + len(told(task))
         world: WorldConfig = config.world
-        self.agent = Agent(world, self.sight.size, ACTIONS, proprio, len(task.signals) + known, seed)
+        self.agent = Agent(world, self.sight.feature_size, ACTIONS, proprio, len(task.signals) + known, seed)
         self.register_buffer("begun", torch.zeros((), dtype=torch.bool))

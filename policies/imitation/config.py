@@ -20,7 +20,8 @@ class SeeConfig:
     around: bool = False
     """Whether poses of things are seen too, as the simulator knows them; without views a policy needs them."""
     trunk: str = ""
-    """Folder of a pretrained vision model, as `transformers` saves them; empty: convolutions from scratch."""
+    """Folder of a pretrained vision model, as `transformers` saves them, or ``sight`` of a run of ``horizon``; empty:
+    convolutions from scratch."""
     tune: bool = False
     """Whether a pretrained one learns on; else it stays as it is."""
     channels: tuple[int, ...] = (32, 64, 128)

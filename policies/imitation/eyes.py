@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from policies.imitation.config import SeeConfig
-from policies.perception.trunks import Conv, Pretrained
+from policies.perception.sight import open_trunk
+from policies.perception.trunks import Conv
 
 CLIP = 5.0
 """Standard deviations beyond which a number tells no more."""
@@ -51,7 +52,7 @@ class Eyes(nn.Module):
         self.register_buffer("std", std)
         self.size, self.cells = len(mean), (0, 0)
         if see.views:
-            self.trunk = Pretrained(see.trunk, see.views, see.tune) if see.trunk else Conv(see.views, see.channels)
+            self.trunk = open_trunk(see.trunk, see.views, see.tune) if see.trunk else Conv(see.views, see.channels)
             self.size += self.trunk.feature_size
             blank = {view: torch.zeros(1, see.size, see.size, 3, dtype=torch.uint8) for view in see.views}
             with torch.no_grad():

@@ -3,8 +3,10 @@
 Pictures are cut into cells. A convolutional stem makes a token of each cell that is shown, and of that cell alone, so
 what is hidden reaches nothing. All is seen and predicted as its difference from the mean picture of training. What is
 hidden is asked for cell by cell: queries read the encoded cells and not each other (CrossMAE, arXiv 2401.14391), so
-training may ask for a part, and an answer does not depend on what else is asked. Which view a token is of, where in it
-and when, is told by embeddings; so any of the views can be missing.
+training may ask for a part, and an answer does not depend on what else is asked. Attention finds out slowly what one
+view says of another, for all tokens pass through the same weights wherever they are; so queries are also given a
+summary of all that is shown, to which every place contributes, and from which every place takes, in a way of its own.
+Which view a token is of, where in it and when, is told by embeddings; so any of the views can be missing.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ class MultiViewMae(nn.Module):
         self.decoder = Coder(config, config.decoder_width, config.decoder_layers, loud=0.1)
         self.narrow = nn.Linear(config.width, config.numbers)
         self.widen = nn.Linear(config.numbers, config.decoder_width)
+        self.summary = Summary(config)
         self.hidden = nn.Parameter(torch.zeros(config.decoder_width))
         self.ask_reward = nn.Parameter(torch.zeros(config.decoder_width))
         self.pixels = nn.Linear(config.decoder_width, config.patch**2 * 3)
@@ -240,10 +243,11 @@ class MultiViewMae(nn.Module):
             guess: (B, T, A, P).
             logits: (B, T, bins).
         """
-        batch, read = encoded.shape[:2]
+        read = encoded.shape[1]
         told = self.widen(encoded) + self.decoder.code(where, frames)
-        ask = self.hidden + self.decoder.code(asked, frames)
-        reward = (self.ask_reward + self.decoder.time[-frames:]).expand(batch, -1, -1)
+        of_cells, of_rewards = self.summary(encoded, where, asked, frames)
+        ask = self.hidden + self.decoder.code(asked, frames) + of_cells
+        reward = self.ask_reward + self.decoder.time[-frames:] + of_rewards
         x = self.decoder(torch.cat([told, ask.to(told.dtype), reward.to(told.dtype)], dim=1), read)
         guess = self.pixels(x[:, read:-frames]).unflatten(1, (frames, -1))
         return guess.float(), self.rewards(x[:, -frames:])
@@ -318,6 +322,49 @@ class Stem(nn.Module):
         """(B, N, patch² · 3) → (B, N, width)."""
         x = cells.reshape(-1, self.patch, self.patch, 3).permute(0, 3, 1, 2)
         return self.out(self.convolutions(x).flatten(1)).reshape(*cells.shape[:2], -1)
+
+
+class Summary(nn.Module):
+    """All that is shown in a few numbers, products of what a cell says and of where and when it is.
+
+    A linear map of its own from every cell to every other would be far larger; this is one of low rank, of as many
+    terms as there are numbers.
+
+    Args:
+        config: Sizes.
+    """
+
+    def __init__(self, config: MaeConfig) -> None:
+        super().__init__()
+        size, cells = config.summary, len(config.views) * config.cells
+        self.gather, self.give = nn.Linear(config.numbers, size), nn.Linear(size, config.decoder_width)
+        self.norm = nn.LayerNorm(size)
+        self.from_place, self.to_place = (nn.Parameter(torch.randn(cells, size)) for _ in range(2))
+        self.from_time, self.to_time = (nn.Parameter(torch.randn(config.frames, size)) for _ in range(2))
+        self.to_reward = nn.Parameter(torch.randn(size))
+
+    def forward(self, encoded: Tensor, where: Tensor, asked: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+        """What queries are given.
+
+        Args:
+            encoded: What the encoder says of cells, (B, T K, numbers), frame after frame.
+            where: Their places, (B, T K).
+            asked: Places asked for, (B, T A), frame after frame.
+            frames: T.
+
+        Returns:
+            Of these, (B, T A, decoder width), and of the rewards of each frame, (B, T, decoder width).
+        """
+        early, late = (time[-frames:] for time in (self.from_time, self.to_time))
+        said = self.gather(encoded) * self.from_place[where] * _each(early, where)
+        whole = self.norm(said.sum(1))[:, None]
+        cells = self.give(whole * self.to_place[asked] * _each(late, asked))
+        return cells, self.give(whole * self.to_reward * late)
+
+
+def _each(time: Tensor, where: Tensor) -> Tensor:
+    """Codes of frames (T, R) for each of places (B, T K), (T K, R)."""
+    return time.repeat_interleave(where.shape[1] // len(time), dim=0)
 
 
 class Coder(nn.Module):

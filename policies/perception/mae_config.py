@@ -33,6 +33,8 @@ class MaeConfig:
     """Numbers per token there."""
     numbers: int = 16
     """Of each cell that leave the encoder: all that the decoder, and policies, get of it."""
+    summary: int = 512
+    """Numbers of a summary of all that is shown, which the decoder gets beside cells."""
     masked_views: int = 3
     """So many views are hidden whole, drawn uniformly; at least one of those that are given remains."""
     mask: float = 0.95
@@ -48,7 +50,7 @@ class MaeConfig:
 
     def __post_init__(self) -> None:
         sizes = ("size", "patch", "frames", "width", "heads", "encoder_layers", "decoder_layers", "decoder_width")
-        require_positive(self, "mae", *sizes, "numbers")
+        require_positive(self, "mae", *sizes, "numbers", "summary")
         if not self.views or len(set(self.views)) < len(self.views):
             raise ConfigError(f"mae.views must be one name or more, each once, not {self.views}")
         if self.patch < 4 or self.patch & (self.patch - 1) or self.size % self.patch:
@@ -87,6 +89,7 @@ PRESETS = {
         encoder_layers=2,
         decoder_layers=2,
         numbers=8,
+        summary=256,
         mask=0.25,
         asked=0.5,
         reward_bins=63,

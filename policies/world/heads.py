@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from policies.perception.twohot import TwoHot
+from policies.perception.twohot import TwoHot, symexp, symlog
 from policies.world.layers import Ensemble, SimNorm, Standard, mlp
 
 Tensor = torch.Tensor
@@ -54,7 +54,8 @@ class ContinueHead(nn.Module):
 
 
 class VectorHead(nn.Module):
-    """Several numbers in their own units (features, proprioception, signals).
+    """Several numbers in their own units (features, proprioception, signals), told as symlogs of deviations from their
+    means (DreamerV3): what is far beyond all that was seen before must not drown the rest.
 
     Args:
         inputs, units, layers: Sizes of the network.
@@ -68,11 +69,11 @@ class VectorHead(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """Latents (..., L) → (..., size)."""
-        return self.scale.back(self.network(latent))
+        return self.scale.back(symexp(self.network(latent)))
 
     def loss(self, latent: Tensor, values: Tensor) -> Tensor:
-        """Half the squared error of standardised values (..., size), summed, (...)."""
-        return 0.5 * (self.network(latent) - self.scale(values)).square().sum(-1)
+        """Half the squared error of symlogs of values (..., size), summed, (...)."""
+        return 0.5 * (self.network(latent) - symlog(self.scale(values))).square().sum(-1)
 
 
 class TargetHead(nn.Module):

@@ -111,6 +111,9 @@ def _loop(run: Run, learner: Learner, step: int) -> None:
             run.save_checkpoint(step, learner)
     run.add_time(time.monotonic() - began)
     if step == total:
+        for name, write in learner.exports().items():
+            with room_for(run.path / name):
+                write(run.path / name)
         run.set_status("done")
 
 

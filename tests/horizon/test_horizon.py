@@ -60,7 +60,7 @@ TINY = {
         "demos": 2,
         "length": 5,
     },
-    "explore": {"babble": 3, "babble_steps": 6, "episodes": 2, "every": 4},
+    "explore": {"babble": 3, "babble_steps": 6, "episodes": 2, "every": 4, "rest": 0},
     "train": {"steps": 10},
 }
 
@@ -241,3 +241,32 @@ def test_bad_input_is_one_clear_error(demos: str, tmp_path: Path, capsys) -> Non
     told = capsys.readouterr().err
     assert "mpc" in told and "--demos PATH" in told and "Traceback" not in told
     assert not list(tmp_path.glob("*")) and Run
+
+
+def test_what_sees_serves_other_policies_and_other_trainings(demos: str, tmp_path: Path) -> None:
+    whole = train_config(config(demos, train={"steps": 2}), tmp_path)
+    sight = str(whole.path / "sight")
+    again = config(demos, sense={"ready": sight}, train={"steps": 2})
+    found = learner(again)
+    assert found.total_steps == 2
+    first = run(found, again, 2)
+    assert "cloning" in first[0]
+    weights = whole.latest().weights()  # type: ignore[union-attr]
+    kept = {k: v for k, v in found.weights().items() if k.startswith("sight.")}
+    assert kept and all(torch.equal(value, weights[name]) for name, value in kept.items())
+    see = {"views": list(VIEWS), "size": SIZE, "trunk": sight, "shift_px": 0}
+    bc = build(
+        {"task": TASK, "policy": "bc", "demos": demos, "see": see, "train": {"steps": 3, "batch": 4, "warm_up": 1}}
+    )
+    cloner = bc.kind.learner(bc.open_task(), bc.settings, 0, "cpu")
+    for _ in range(3):
+        cloner.step()
+    eyes = {k: v for k, v in cloner.weights().items() if "trunk.marks.trunk" in k}
+    assert eyes and all(torch.equal(v, weights[k.replace("eyes.trunk.", "sight.")]) for k, v in eyes.items())
+    with pytest.raises(ConfigError, match="settings of marks"):
+        learner(config(demos, sense={"ready": sight}, marks={"points": 3}))
+    with pytest.raises(ConfigError, match="sees front, wrist"):
+        other = build({"task": TASK, "policy": "bc", "demos": demos, "see": see | {"views": ["wrist", "front"]}})
+        other.kind.learner(other.open_task(), other.settings, 0, "cpu")
+    with pytest.raises(RoboError, match=r"config\.json"):
+        learner(config(demos, sense={"ready": str(tmp_path / "nothing")}))

@@ -1,0 +1,145 @@
+"""What is made of pictures: numbers for a world model or another policy, and pictures of such numbers. torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from policies.perception.mae import MultiViewMae
+from policies.perception.mae_config import MaeConfig
+from policies.perception.marks import Marks
+from policies.perception.marks_config import MarksConfig
+from policies.perception.trunks import Pictures, Pretrained
+from robo.core.errors import ConfigError
+from robo.core.files import read_json, write_json
+
+Tensor = torch.Tensor
+KIND = "robo_sight"
+"""``model_type`` in the ``config.json`` of a folder."""
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CHUNK = 256
+"""Windows that are encoded at once."""
+
+
+class Sight(nn.Module):
+    """The autoencoder, and beside it, where that is learned, where things are.
+
+    Args:
+        mae, marks: Settings of both.
+        known: Numbers about the scene that training knows; 0: none, and there are no marks.
+
+    Attributes:
+        feature_size: Numbers of a moment.
+        learn: Whether gradients reach it.
+    """
+
+    learn: bool = False
+
+    def __init__(self, mae: MaeConfig, marks: MarksConfig, known: int) -> None:
+        super().__init__()
+        self.config = {"mae": mae, "marks": marks}
+        self.known = known
+        self.mae = MultiViewMae(mae)
+        self.marks = Marks(mae.views, marks.channels, marks.points, marks.units, known) if marks.on and known else None
+        self.feature_size = self.mae.feature_size + (self.marks.size if self.marks else 0)
+
+    def save(self, folder: Path) -> None:
+        """Write settings and weights into a folder, made where it is not there."""
+        folder.mkdir(parents=True, exist_ok=True)
+        said = {name: dataclasses.asdict(config) for name, config in self.config.items()}
+        save_file({k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}, folder / WEIGHTS)
+        write_json(folder / CONFIG, {"model_type": KIND, "known": self.known, **said})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """What `save` wrote.
+
+        Raises:
+            ConfigError: Something is missing or does not fit.
+        """
+        said = read_json(folder / CONFIG, {"model_type": str, "known": int, "mae": dict, "marks": dict})
+        try:
+            mae = TypeAdapter(MaeConfig).validate_python(said["mae"])
+            marks = TypeAdapter(MarksConfig).validate_python(said["marks"])
+            found = cls(mae, marks, said["known"])
+            found.load_state_dict(load_file(folder / WEIGHTS))
+        except (OSError, SafetensorError, RuntimeError, ValidationError) as error:
+            raise ConfigError(f"{folder} holds no sight that can be read: {str(error).splitlines()[0]}") from error
+        return found
+
+    def tokens(self, pictures: Pictures) -> Tensor:
+        """See `policies.perception.trunks.Trunk`: the autoencoder's."""
+        with torch.set_grad_enabled(self.learn and torch.is_grad_enabled()):
+            return self.mae.tokens(pictures)
+
+    def features(self, pictures: Pictures) -> Tensor:
+        """Of windows of all views, view → (B, [T,] H, W, 3) uint8, the newest frame last: (B, feature_size)."""
+        with torch.set_grad_enabled(self.learn and torch.is_grad_enabled()):
+            drawn = self.mae.features(pictures)
+            if self.marks is None:
+                return drawn
+            newest = {view: x[:, -1] if x.ndim == 5 else x for view, x in pictures.items()}
+            return torch.cat([drawn, self.marks(newest)], dim=1)
+
+    @torch.no_grad()
+    def drawn(self, features: Tensor) -> dict[str, Tensor]:
+        """What features (B, feature_size) say that the newest pictures look like, view → (B, H, W, 3) in [0, 1]."""
+        found = self.mae.drawn(features[:, : self.mae.feature_size])
+        return {view: picture.clamp(0.0, 1.0) for view, picture in found.items()}
+
+    def along(self, pictures: Pictures, device: str) -> Tensor:
+        """`features` at every frame of an episode, view → (T, H, W, 3) uint8: (T, feature_size), on the CPU."""
+        count = len(next(iter(pictures.values())))
+        found = []
+        for i in range(0, count, CHUNK):
+            last = torch.arange(i, min(i + CHUNK, count))
+            seen = windows(pictures, last, torch.zeros_like(last), self.mae.config.frames)
+            found.append(self.features({view: x.to(device) for view, x in seen.items()}).cpu())
+        return torch.cat(found)
+
+
+def windows(pictures: Mapping[str, Tensor], last: Tensor, first: Tensor, frames: int) -> dict[str, Tensor]:
+    """The frames up to some, as the autoencoder sees them; before the first of an episode, that was always there.
+
+    Args:
+        pictures: View → (F, H, W, 3), of one episode after the other.
+        last: Rows (B,).
+        first: Where the episode of each begins, (B,).
+        frames: T.
+
+    Returns:
+        View → (B, T, H, W, 3).
+    """
+    rows = torch.maximum(last[:, None] + torch.arange(1 - frames, 1), first[:, None])
+    return {view: x[rows] for view, x in pictures.items()}
+
+
+def open_trunk(path: str, views: Sequence[str], learn: bool) -> nn.Module:
+    """What a folder holds that sees: a sight of this project, or a model as `transformers` saves them.
+
+    Args:
+        path: The folder.
+        views: Cameras it is to be given.
+        learn: Whether it is trained on.
+
+    Raises:
+        RoboError: It holds neither, or does not fit.
+    """
+    folder = Path(path)
+    if not (folder / CONFIG).is_file() or read_json(folder / CONFIG, {"model_type": str})["model_type"] != KIND:
+        return Pretrained(path, views, learn)
+    found = Sight.load(folder)
+    if found.mae.config.views != tuple(views):
+        raise ConfigError(
+            f"{folder} sees {', '.join(found.mae.config.views)}, not {', '.join(views)}; name those, in this order"
+        )
+    found.learn = learn
+    return found.requires_grad_(learn)
