@@ -104,6 +104,10 @@ class Learner(ABC):
         """What is of use by itself once training is done: name of a folder in the run → what writes it there."""
         return {}
 
+    def films(self) -> Mapping[str, np.ndarray]:
+        """What can be watched of what is learned so far: name → pictures (T, H, W, 3) uint8, H and W even."""
+        return {}
+
 
 class NothingToLearn(Learner):
     """Of policies that only plan: a training of no steps, so that they live in run folders like any other."""

@@ -14,6 +14,7 @@ import torch
 
 from policies.horizon.config import HorizonConfig
 from policies.horizon.episodes import episode, rewards, truth
+from policies.horizon.film import imagination
 from policies.horizon.network import HorizonNetwork
 from policies.horizon.score import score_of
 from policies.imitation.config import DoConfig, SeeConfig
@@ -22,7 +23,7 @@ from policies.learner import Episode, Explorer, Learner, Tensors
 from policies.perception.sight import Sight, windows
 from policies.tensors import load_slots, slots_of, stored, under
 from policies.world.model import Batch
-from policies.world.replay import Replay
+from policies.world.replay import Columns, Replay
 from robo.core.errors import ConfigError, NonFiniteError, RoboError, RunError
 from tasks.tabletop.base import TabletopTask
 
@@ -173,6 +174,14 @@ class HorizonLearner(Learner):
             raise ConfigError(f"{folder} was trained with other settings of {differs} than sense.ready is to have here")
         self.sight.load_state_dict(found.state_dict())
 
+    def films(self) -> Mapping[str, np.ndarray]:
+        """See `Learner`: a demonstration as it was, reconstructed, and imagined."""
+        if not self.network.begun or self.agent.model.decoder is None:
+            return {}
+        values = self._demo(0)
+        pictures = {view: values[f"rgb_{view}"] for view in self.config.mae.views}
+        return {"imagination": imagination(self.network, self._columns(values), pictures)}
+
     # ---- to see --------------------------------------------------------------------
 
     def _gather(self, babbled: list[Episode]) -> Frames:
@@ -272,10 +281,13 @@ class HorizonLearner(Learner):
         self.network.begun.fill_(True)
 
     def _remember(self, values: Episode, demo: bool = False) -> None:
+        self.replay.add(self._columns(values), demo)
+
+    def _columns(self, values: Episode) -> Columns:
         if "features" not in values:
             pictures = {view: torch.from_numpy(values[f"rgb_{view}"]) for view in self.config.mae.views}
             values = {**values, "features": self.sight.along(pictures, self.device).numpy()}
-        self.replay.add(episode(self.task, self.config, values), demo)
+        return episode(self.task, self.config, values)
 
     def _batch(self, lived: int, demos: int) -> Batch:
         length = self.config.world.length

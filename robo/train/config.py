@@ -39,6 +39,7 @@ class Config:
         name: Folder of the run under the folder of runs; empty for the task's own name.
         log_every: Steps between logged metrics.
         checkpoint_every: Steps between checkpoints.
+        film_every: Steps between films of what is learned so far, of kinds of policies that have some; 0: none.
         settings: The policy kind's own config; its fields are keys of the top level too.
     """
 
@@ -52,12 +53,15 @@ class Config:
     name: str = ""
     log_every: int = 10
     checkpoint_every: int = 200
+    film_every: int = 2000
     settings: Any = field(metadata={"key": False})
 
     def __post_init__(self) -> None:
         for key in ("threads", "log_every", "checkpoint_every"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"config key {key!r} must be at least 1, not {getattr(self, key)}")
+        if self.film_every < 0:
+            raise ConfigError(f"config key 'film_every' must not be negative, not {self.film_every}")
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"config key 'seed' must be 0 or more and below 2^63, not {self.seed}")
         base, _, index = self.device.partition(":")

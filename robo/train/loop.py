@@ -23,12 +23,16 @@ from typing import Any, Self
 
 from policies.learner import Learner
 from robo.core.errors import ConfigError, NonFiniteError, RunError
-from robo.core.files import FULL, full_disk_error, room_for, write_text
+from robo.core.files import FULL, full_disk_error, make_parent, room_for, write_bytes, write_text
 from robo.core.progress import progress
+from robo.dataset.video import Encoder
 from robo.train.config import Config
 from robo.train.explore import Processes
 from robo.train.run import Run, write_state
 from tasks.task import Task
+
+FILM_FPS = 10
+"""Half as fast as it was."""
 
 
 def dry_run(config: Config) -> dict[str, float]:
@@ -102,6 +106,8 @@ def _loop(run: Run, learner: Learner, step: int) -> None:
             advance(_text(values))
             if step % config.log_every == 0 or step == total:
                 metrics.write(step, values)
+            if config.film_every and (step % config.film_every == 0 or step == total):
+                _film(run, learner, step)
             if step % config.checkpoint_every == 0 or step == total or stop.asked:
                 metrics.sync()  # first: a checkpoint promises the metrics up to its step
                 run.save_checkpoint(step, learner)
@@ -115,6 +121,17 @@ def _loop(run: Run, learner: Learner, step: int) -> None:
             with room_for(run.path / name):
                 write(run.path / name)
         run.set_status("done")
+
+
+def _film(run: Run, learner: Learner, step: int) -> None:
+    for name, pictures in learner.films().items():
+        encoder = Encoder(FILM_FPS, pictures.shape[1:3])
+        for picture in pictures:
+            encoder.add(picture)
+        path = run.path / "films" / f"{name}-{step:08d}.mp4"
+        make_parent(path)
+        with room_for(path):
+            write_bytes(path, encoder.finish())
 
 
 def _learner(config: Config, task: Task) -> Learner:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -245,6 +246,14 @@ def test_bad_input_is_one_clear_error(demos: str, tmp_path: Path, capsys) -> Non
 
 def test_what_sees_serves_other_policies_and_other_trainings(demos: str, tmp_path: Path) -> None:
     whole = train_config(config(demos, train={"steps": 2}), tmp_path)
+    (film,) = (whole.path / "films").glob("*.mp4")
+    with av.open(film) as opened:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in opened.decode(video=0)]
+    assert np.shape(pictures) == (50, 3 * 2 * SIZE, len(VIEWS) * 2 * SIZE, 3)
+    demo = Dataset(Path(demos)).episode(0, ["observation.images.front"])["observation.images.front"]
+    real = pictures[9][: 2 * SIZE : 2, : 2 * SIZE : 2].astype(float)
+    assert np.abs(real - demo[9]).mean() < 12  # above as it was, below what a few steps of training make of it
+    assert np.abs(pictures[9][2 * SIZE : 4 * SIZE : 2, : 2 * SIZE : 2].astype(float) - demo[9]).mean() > 2
     sight = str(whole.path / "sight")
     again = config(demos, sense={"ready": sight}, train={"steps": 2})
     found = learner(again)
