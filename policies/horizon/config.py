@@ -50,9 +50,9 @@ class ExploreConfig:
 
     processes: int = 1
     """That play."""
-    babble: int = 400
+    babble: int = 200
     """Episodes of random motion, before all else ..."""
-    babble_steps: int = 16
+    babble_steps: int = 40
     """... that end after so many control steps: what is where differs between episodes, not within."""
     episodes: int = 4
     """Of a round ..."""

@@ -43,5 +43,7 @@ class HorizonNetwork(nn.Module):
             self.sight = Sight(config.mae, config.marks, known)
         proprio = task.robot.dof + 8 + len(told(task))
         world: WorldConfig = config.world
-        self.agent = Agent(world, self.sight.feature_size, ACTIONS, proprio, len(task.signals) + known, seed)
+        plain = proprio + (known if self.sight.marks is not None else 0)  # what is told comes last of all features
+        signals = len(task.signals) + known
+        self.agent = Agent(world, self.sight.feature_size, ACTIONS, proprio, signals, seed, plain)
         self.register_buffer("begun", torch.zeros((), dtype=torch.bool))

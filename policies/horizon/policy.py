@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from hardware.robots.commands import REACH_M_S
 from policies.commanded import Commanded
 from policies.horizon.config import HorizonConfig
 from policies.horizon.episodes import proprio
@@ -20,8 +21,8 @@ from policies.tensors import load_weights
 from robo.core.protocols import ActionChunk, Obs
 from tasks.tabletop.base import TabletopTask
 
-PERSIST, STIR, DRIFT = 0.8, 0.6, 1.0
-"""Random motion goes on so much from step to step, is changed by so much, about a mean of up to so much that lasts."""
+ERRAND_S, SPEED, STIR = 1.0, 0.8, 0.3
+"""Random motion goes to a place for so long at most, with that share of full speed, shaken by so much at every step."""
 
 
 class HorizonPolicy(Commanded):
@@ -43,7 +44,7 @@ class HorizonPolicy(Commanded):
     def _begin(self, obs: Obs, seed: int) -> None:
         self._generator = torch.Generator().manual_seed(seed)
         self._rng = np.random.default_rng(seed)
-        self._drift, self._stirred = self._rng.uniform(-DRIFT, DRIFT, ACTIONS), np.zeros(ACTIONS)
+        self._errand, self._left = np.zeros(ACTIONS), 0
         self._state = self.network.agent.model.dynamics.initial(1)
         self._frames: dict[str, list[np.ndarray]] = {view: [] for view in self.config.mae.views}
         self._done: np.ndarray | None = None
@@ -66,8 +67,7 @@ class HorizonPolicy(Commanded):
     def _action(self, obs: Obs) -> np.ndarray:
         self._reference = np.append(self._joint_pos, self._width)
         if not self.network.begun:
-            self._stirred = PERSIST * self._stirred + STIR * self._rng.normal(size=ACTIONS)
-            return np.clip(self._drift + self._stirred, -1.0, 1.0)
+            return self._wander(obs)
         agent, generator = self.network.agent, self._generator if self.exploring else None
         seen = self.network.sight.features(self._pictures(obs))
         self._features = seen[0].cpu().numpy()
@@ -90,6 +90,20 @@ class HorizonPolicy(Commanded):
             )
             action, self._plan = planned.action, planned.mean
         return action[0].cpu().double().numpy()
+
+    def _wander(self, obs: Obs) -> np.ndarray:
+        """To one place of the workspace after the other, the tool turned a little, the jaws somewhere."""
+        if self._left == 0:
+            area = self.task.robot.workspace
+            assert area is not None
+            half = np.array([*area.half_m, area.height_m / 2])
+            place = np.array([*area.centre_m, area.height_m / 2]) + self._rng.uniform(-half, half)
+            self._errand = np.concatenate([place, self._rng.uniform(-1, 1, 3) * STIR, self._rng.uniform(-1, 1, 1)])
+            self._left = int(self._rng.integers(1, round(ERRAND_S / self.task.ctrl_dt_s) + 1))
+        self._left -= 1
+        way = (self._errand[:3] - obs["ee_pos"]) / (REACH_M_S * self.task.ctrl_dt_s)
+        motion = np.concatenate([SPEED * way / max(1.0, np.abs(way).max()), self._errand[3:]])
+        return np.clip(motion + STIR * self._rng.normal(size=ACTIONS), -1.0, 1.0)
 
     def _numbers(self, obs: Obs) -> dict[str, np.ndarray]:
         """As columns of a dataset, of one frame."""

@@ -53,14 +53,14 @@ class Marks(nn.Module):
         self.std.copy_(values.float().std(0).clamp_min(LEAST))
 
     def forward(self, pictures: Pictures) -> Tensor:
-        """Of one frame of each view: what is told, in deviations from its mean, and places in -1..1, (B, size)."""
+        """Of one frame of each view: places in -1..1, and what is told, in deviations from its mean, (B, size)."""
         places = self.trunk.features(pictures)
-        return torch.cat([self.told(places), places], dim=1)
+        return torch.cat([places, self.told(places)], dim=1)
 
     def scene(self, seen: Tensor) -> Tensor:
         """What `forward` (B, size) told, (B, numbers), in its own units."""
-        return self.mean + self.std * seen[:, : self.numbers]
+        return self.mean + self.std * seen[:, -self.numbers :]
 
     def loss(self, pictures: Pictures, values: Tensor) -> Tensor:
         """Mean absolute error of values (B, numbers), in deviations, ()."""
-        return (self(pictures)[:, : self.numbers] - (values - self.mean) / self.std).abs().mean()
+        return (self(pictures)[:, -self.numbers :] - (values - self.mean) / self.std).abs().mean()

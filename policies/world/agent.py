@@ -25,7 +25,7 @@ class Agent(nn.Module):
 
     Args:
         config: Settings.
-        features, actions, proprio, signals: Sizes, as of `WorldModel`.
+        features, actions, proprio, signals, plain: Sizes, as of `WorldModel`.
         seed: Of the first weights.
 
     Attributes:
@@ -35,13 +35,20 @@ class Agent(nn.Module):
     """
 
     def __init__(
-        self, config: WorldConfig, features: int, actions: int, proprio: int = 0, signals: int = 0, seed: int = 0
+        self,
+        config: WorldConfig,
+        features: int,
+        actions: int,
+        proprio: int = 0,
+        signals: int = 0,
+        seed: int = 0,
+        plain: int = 0,
     ) -> None:
         super().__init__()
         self.config = config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.model = WorldModel(config.model, features, actions, proprio, signals)
+            self.model = WorldModel(config.model, features, actions, proprio, signals, plain)
             self.behaviour = ActorCritic(config.actor, self.model.latent_size, actions, config.model.bins)
         self.planner = Planner(self.model, self.behaviour, config.plan, config.actor.gamma)
         parts = {"model": self.model, "actor": self.behaviour.actor, "critic": self.behaviour.critic}

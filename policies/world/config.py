@@ -77,6 +77,8 @@ class ModelConfig:
     continue_weight: float = 1.0
     signals_weight: float = 1.0
     """Of half the squared error of standardised signals, summed."""
+    plain_weight: float = 1.0
+    """Of half the squared error of how plain numbers change in a step, in units of such changes, summed."""
     bins: int = 255
     """Of distributions over rewards and values, between symlogs of -20 and 20."""
     ensemble: int = 5

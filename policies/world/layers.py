@@ -43,10 +43,10 @@ class Standard(nn.Module):
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("std", torch.ones(size))
 
-    def fit(self, values: Tensor) -> None:
-        """Take mean and deviation of values (M, size)."""
+    def fit(self, values: Tensor, least: float = LEAST_STD) -> None:
+        """Take mean and deviation, at least so large, of values (M, size)."""
         self.mean.copy_(values.float().mean(0))
-        self.std.copy_(values.float().std(0).clamp_min(LEAST_STD))
+        self.std.copy_(values.float().std(0).clamp_min(least))
 
     def forward(self, values: Tensor) -> Tensor:
         """Values (..., size), about standard normal."""

@@ -98,38 +98,40 @@ class SelectiveLayer(nn.Module):
 class Mamba(Dynamics):
     """Some selective layers."""
 
-    def __init__(self, config: DynamicsConfig, actions: int, embed: int) -> None:
-        super().__init__(config, actions, embed, carry=config.layers * config.deter * config.memory)
+    def __init__(self, config: DynamicsConfig, actions: int, code: int, plain: int = 0) -> None:
+        super().__init__(config, actions, code, plain, carry=config.layers * config.deter * config.memory)
         self.widen = nn.Linear(config.hidden, config.deter)
         sizes = (config.deter, config.heads, config.memory)
         self.blocks = nn.ModuleList(SelectiveLayer(*sizes) for _ in range(config.layers))
         self.last = nn.LayerNorm(config.deter)
-        self.look = mlp(embed, config.hidden, 1, self.stoch_size)
+        self.look = mlp(code, config.hidden, 1, self.stoch_size)
 
     def advance(self, state: State, action: Tensor) -> tuple[Tensor, Tensor]:
         """See `Dynamics`."""
-        x, carries = self._entered(state.stoch, action), []
+        x, carries = self._entered(torch.cat([state.stoch, state.plain, action], -1)), []
         for block, carry in zip(self.blocks, state.carry.chunk(len(self.blocks), -1), strict=True):
             x, held = block.step(x, carry)  # type: ignore[operator]
             carries.append(held)
         return self.last(x), torch.cat(carries, -1)
 
-    def posterior(self, deter: Tensor, embed: Tensor) -> Tensor:
+    def posterior(self, deter: Tensor, code: Tensor) -> Tensor:
         """See `Dynamics`."""
-        return self.log_probs(self.look(embed))
+        return self.log_probs(self.look(code))
 
     def follow(self, embed: Tensor, actions: Tensor, is_first: Tensor, noise: Tensor | None, state: State) -> Seen:
         """See `Dynamics`; all moments at once."""
         known = (~is_first).to(actions.dtype)
-        posterior = self.posterior(embed, embed)
+        code, plain = self.parts(embed)
+        posterior = self.posterior(code, code)
         stoch = self.draw(posterior, noise)
-        before = torch.cat([state.stoch.unsqueeze(1), stoch[:, :-1]], 1)
-        x, carries = self._entered(before * known.unsqueeze(-1), actions * known.unsqueeze(-1)), []
+        now, first = torch.cat([stoch, plain], -1), torch.cat([state.stoch, state.plain], -1)
+        before = torch.cat([first.unsqueeze(1), now[:, :-1]], 1)
+        x, carries = self._entered(torch.cat([before, actions], -1) * known.unsqueeze(-1)), []
         for block, carry in zip(self.blocks, state.carry.chunk(len(self.blocks), -1), strict=True):
             x, held = block(x, carry, known)
             carries.append(held)
         deter = self.last(x)
-        return Seen(State(deter, stoch, torch.cat(carries, -1)), posterior, self.prior(deter))
+        return Seen(State(deter, stoch, torch.cat(carries, -1), plain), posterior, self.prior(deter))
 
-    def _entered(self, stoch: Tensor, action: Tensor) -> Tensor:
-        return self.widen(self.enter(torch.cat([stoch, action], -1)))
+    def _entered(self, known: Tensor) -> Tensor:
+        return self.widen(self.enter(known))

@@ -14,10 +14,12 @@ from policies.world.config import ModelConfig
 from policies.world.heads import ContinueHead, DoubtHead, NumberHead, TargetHead, VectorHead
 from policies.world.layers import SimNorm, Standard, layer, mean_of
 from policies.world.mamba import Mamba
-from policies.world.rssm import Dynamics, Rssm, State, balanced, divergence
+from policies.world.rssm import BEYOND, Dynamics, Rssm, State, balanced, divergence
 from robo.core.errors import ConfigError
 
 Tensor = torch.Tensor
+LEAST_CHANGE = 1e-3
+"""In a step, of numbers in deviations, that is not blown up."""
 CORES: dict[str, type[Rssm] | type[Mamba]] = {"gru": Rssm, "mamba": Mamba}
 
 
@@ -123,18 +125,28 @@ class WorldModel(nn.Module):
         actions: Numbers of an action.
         proprio: Numbers seen beside features.
         signals: Of the task, as numbers.
+        plain: So many of features and proprio, the last, become part of states as they are. A code of few classes
+            needs long to learn to be exact; what is exact already, such as the arm's own state, is better left so.
     """
 
-    def __init__(self, config: ModelConfig, features: int, actions: int, proprio: int = 0, signals: int = 0) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        features: int,
+        actions: int,
+        proprio: int = 0,
+        signals: int = 0,
+        plain: int = 0,
+    ) -> None:
         super().__init__()
-        self.config, self.actions = config, actions
+        self.config, self.actions, self.plain = config, actions, plain
         units, layers = config.units, config.layers
         self.seen_scale, self.signal_scale = Standard(features + proprio), Standard(signals)
         inputs = [features + proprio, *[units] * (layers - 1)]
         self.encoder = nn.Sequential(*(layer(size, units) for size in inputs))
         if config.objective == "target":
             self.encoder = nn.Sequential(*self.encoder, nn.Linear(units, units), SimNorm())
-        self.dynamics: Dynamics = CORES[config.dynamics.core](config.dynamics, actions, units)
+        self.dynamics: Dynamics = CORES[config.dynamics.core](config.dynamics, actions, units, plain)
         latent = self.latent_size = self.dynamics.latent_size
         self.reward = NumberHead(latent, units, layers, config.bins)
         self.goes_on = ContinueHead(latent, units, layers)
@@ -155,10 +167,16 @@ class WorldModel(nn.Module):
         self.seen_scale.fit(torch.cat([batch.features, batch.proprio], -1)[batch.mask])
         if self.signals is not None:
             self.signal_scale.fit(batch.signals[batch.mask])
+        if self.dynamics.change is not None:
+            _, plain = self.dynamics.parts(self.encode(batch.features, batch.proprio).detach())
+            linked = batch.mask[:, 1:] & ~batch.is_first[:, 1:]
+            self.dynamics.change.scale.fit((plain[:, 1:] - plain[:, :-1])[linked], least=LEAST_CHANGE)
 
     def encode(self, features: Tensor, proprio: Tensor) -> Tensor:
-        """Features (..., F) and numbers beside them (..., P) → (..., E)."""
-        return self.encoder(self.seen_scale(torch.cat([features, proprio], -1)))
+        """Features (..., F) and numbers beside them (..., P) → what dynamics take, a code and plain numbers."""
+        seen = self.seen_scale(torch.cat([features, proprio], -1))
+        plain = seen[..., seen.shape[-1] - self.plain :].clamp(-BEYOND, BEYOND)
+        return torch.cat([self.encoder(seen), plain], -1)
 
     def correct(
         self,
@@ -198,6 +216,7 @@ class WorldModel(nn.Module):
         embed = self.encode(batch.features, batch.proprio)
         seen = self.dynamics.observe(embed, batch.actions, batch.is_first, generator)
         latents, mask = seen.states.latent, batch.mask.float()
+        code, _ = self.dynamics.parts(embed)
         linked = mask[:, 1:] * (~batch.is_first[:, 1:]).float()
         parts, metrics = {}, {}
         parts["reward"] = cfg.reward_weight * mean_of(self.reward.loss(latents, batch.rewards), mask)
@@ -208,11 +227,13 @@ class WorldModel(nn.Module):
             what = torch.cat([batch.features, batch.proprio], -1)
             parts["features"] = cfg.features_weight * mean_of(self.decoder.loss(latents, what), mask)
         if self.target is not None:
-            distance = self.target.loss(seen.states.deter[:, 1:], embed[:, 1:])
+            distance = self.target.loss(seen.states.deter[:, 1:], code[:, 1:])
             parts["target"] = cfg.target_weight * mean_of(distance, linked)
         if self.doubts is not None:
-            error = self.doubts.loss(latents[:, :-1], batch.actions[:, 1:], embed[:, 1:])
+            error = self.doubts.loss(latents[:, :-1], batch.actions[:, 1:], code[:, 1:])
             parts["doubt"] = mean_of(error, linked)
+        if self.dynamics.change is not None:
+            parts["plain"] = cfg.plain_weight * mean_of(self.dynamics.change_loss(seen, generator), linked)
         kl = mean_of(balanced(seen.posterior, seen.prior, cfg.kl_balance), mask)
         if self.price is None:
             parts["kl"] = cfg.kl_weight * kl.clamp_min(cfg.kl_free)

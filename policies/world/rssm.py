@@ -13,9 +13,12 @@ import torch
 from torch import nn
 
 from policies.world.config import DynamicsConfig
-from policies.world.layers import layer, mlp, uniform
+from policies.world.heads import VectorHead
+from policies.world.layers import Standard, layer, mlp, uniform
 
 Tensor = torch.Tensor
+BEYOND = 10.0
+"""Deviations beyond which nothing is expected."""
 
 
 class State(NamedTuple):
@@ -25,16 +28,18 @@ class State(NamedTuple):
         deter: What is remembered and can be read, (..., D).
         stoch: What was drawn, groups of one-hot numbers in a row, (..., G C); gradients pass straight through.
         carry: What the core remembers beyond that, (..., K); K may be 0.
+        plain: Numbers that were seen and need no code, or are expected, standardised, (..., P); P may be 0.
     """
 
     deter: Tensor
     stoch: Tensor
     carry: Tensor
+    plain: Tensor
 
     @property
     def latent(self) -> Tensor:
-        """What heads, actor and critic see, (..., D + G C)."""
-        return torch.cat([self.deter, self.stoch], -1)
+        """What heads, actor and critic see, (..., D + G C + P)."""
+        return torch.cat([self.deter, self.stoch, self.plain], -1)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> State:
         """The same change of every part."""
@@ -65,25 +70,28 @@ class Dynamics(nn.Module, ABC):
     Args:
         config: Settings.
         actions: Numbers of an action.
-        embed: Numbers of an encoded observation.
+        code: E, numbers of an encoded observation.
+        plain: P of `State`; they follow the code wherever an observation (..., E + P) is given.
         carry: K of `State`.
 
     Attributes:
         latent_size: Of `State.latent`.
+        change: How plain numbers change in a step; its scale is that of such changes. None where there are none.
     """
 
-    def __init__(self, config: DynamicsConfig, actions: int, embed: int, carry: int) -> None:
+    def __init__(self, config: DynamicsConfig, actions: int, code: int, plain: int, carry: int) -> None:
         super().__init__()
-        self.config, self.carry_size = config, carry
+        self.config, self.code_size, self.plain_size, self.carry_size = config, code, plain, carry
         self.stoch_size = config.groups * config.classes
-        self.latent_size = config.deter + self.stoch_size
-        self.enter = layer(self.stoch_size + actions, config.hidden)
+        self.latent_size = config.deter + self.stoch_size + plain
+        self.enter = layer(self.stoch_size + plain + actions, config.hidden)
         self.expect = mlp(config.deter, config.hidden, 1, self.stoch_size)
+        self.change = VectorHead(config.deter + self.stoch_size, config.hidden, 1, Standard(plain)) if plain else None
 
     def initial(self, batch: int) -> State:
         """Nothing is known yet, (batch, ...)."""
         like = next(self.parameters())
-        sizes = (self.config.deter, self.stoch_size, self.carry_size)
+        sizes = (self.config.deter, self.stoch_size, self.carry_size, self.plain_size)
         return State(*(torch.zeros(batch, size, device=like.device) for size in sizes))
 
     @abstractmethod
@@ -91,8 +99,8 @@ class Dynamics(nn.Module, ABC):
         """`deter` and `carry` one action (N, A) after states (N, ...)."""
 
     @abstractmethod
-    def posterior(self, deter: Tensor, embed: Tensor) -> Tensor:
-        """Log-probabilities (..., G, C) given memory (..., D) and an encoded observation (..., E)."""
+    def posterior(self, deter: Tensor, code: Tensor) -> Tensor:
+        """Log-probabilities (..., G, C) given memory (..., D) and the code of an observation (..., E)."""
 
     def prior(self, deter: Tensor) -> Tensor:
         """Log-probabilities (..., G, C) given memory (..., D)."""
@@ -130,17 +138,31 @@ class Dynamics(nn.Module, ABC):
     def imagine(self, state: State, action: Tensor, generator: torch.Generator | None) -> State:
         """States (N, ...) expected one action (N, A) later, drawn; the most likely ones without a generator."""
         deter, carry = self.advance(state, action)
-        return State(deter, self.draw(self.prior(deter), self.noise(deter.shape[:1], generator, deter)), carry)
+        stoch = self.draw(self.prior(deter), self.noise(deter.shape[:1], generator, deter))
+        return State(deter, stoch, carry, self.expected(state.plain, deter, stoch))
+
+    def expected(self, before: Tensor, deter: Tensor, stoch: Tensor) -> Tensor:
+        """Plain numbers (..., P) of a state whose other parts are known, and those of the state before."""
+        if self.change is None:
+            return before
+        return (before + self.change(torch.cat([deter, stoch], -1))).clamp(-BEYOND, BEYOND)
+
+    def change_loss(self, seen: Seen, generator: torch.Generator) -> Tensor:
+        """Of what is expected of plain numbers, of every moment but the first of sequences (B, T, ...): (B, T - 1)."""
+        assert self.change is not None
+        deter, plain = seen.states.deter[:, 1:], seen.states.plain
+        stoch = self.draw(seen.prior[:, 1:], self.noise(deter.shape[:2], generator, deter))
+        return self.change.loss(torch.cat([deter, stoch], -1), plain[:, 1:] - plain[:, :-1])
 
     def correct(
         self, state: State, action: Tensor, embed: Tensor, is_first: Tensor, generator: torch.Generator | None
     ) -> State:
-        """States (N, ...) one action (N, A) later, given what is observed then, (N, E).
+        """States (N, ...) one action (N, A) later, given what is observed then.
 
         Args:
             state: Before.
             action: What was done since.
-            embed: Encoded observation.
+            embed: Observation: its code and plain numbers, (N, E + P).
             is_first: Where an episode begins, (N,) bool: there, neither state nor action count.
             generator: As for `imagine`.
         """
@@ -158,7 +180,7 @@ class Dynamics(nn.Module, ABC):
         """`correct` along sequences.
 
         Args:
-            embed: Encoded observations, (B, T, E).
+            embed: Observations, (B, T, E + P).
             actions: (B, T, A).
             is_first: (B, T) bool.
             generator: As for `imagine`.
@@ -183,30 +205,36 @@ class Dynamics(nn.Module, ABC):
     ) -> tuple[State, Tensor]:
         known = (~is_first).unsqueeze(-1).to(action.dtype)
         deter, carry = self.advance(state.map(lambda part: part * known), action * known)
-        posterior = self.posterior(deter, embed)
-        return State(deter, self.draw(posterior, noise), carry), posterior
+        code, plain = self.parts(embed)
+        posterior = self.posterior(deter, code)
+        return State(deter, self.draw(posterior, noise), carry, plain), posterior
+
+    def parts(self, embed: Tensor) -> tuple[Tensor, Tensor]:
+        """Code (..., E) and plain numbers (..., P) of an observation."""
+        code, plain = embed.split((self.code_size, self.plain_size), -1)
+        return code, plain
 
 
 class Rssm(Dynamics):
     """Dreamer's: a gated recurrent unit with layer norm; what is seen is judged by what is remembered."""
 
-    def __init__(self, config: DynamicsConfig, actions: int, embed: int) -> None:
-        super().__init__(config, actions, embed, carry=0)
+    def __init__(self, config: DynamicsConfig, actions: int, code: int, plain: int = 0) -> None:
+        super().__init__(config, actions, code, plain, carry=0)
         self.gates = nn.Linear(config.hidden + config.deter, 3 * config.deter, bias=False)
         self.norm = nn.LayerNorm(3 * config.deter, eps=1e-3)
-        self.look = mlp(config.deter + embed, config.hidden, 1, self.stoch_size)
+        self.look = mlp(config.deter + code, config.hidden, 1, self.stoch_size)
 
     def advance(self, state: State, action: Tensor) -> tuple[Tensor, Tensor]:
         """See `Dynamics`."""
-        entered = self.enter(torch.cat([state.stoch, action], -1))
+        entered = self.enter(torch.cat([state.stoch, state.plain, action], -1))
         reset, candidate, update = self.norm(self.gates(torch.cat([entered, state.deter], -1))).chunk(3, -1)
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
         # Minus 1: at first, what is remembered mostly stays.
         return torch.lerp(state.deter, candidate, torch.sigmoid(update - 1)), state.carry
 
-    def posterior(self, deter: Tensor, embed: Tensor) -> Tensor:
+    def posterior(self, deter: Tensor, code: Tensor) -> Tensor:
         """See `Dynamics`."""
-        return self.log_probs(self.look(torch.cat([deter, embed], -1)))
+        return self.log_probs(self.look(torch.cat([deter, code], -1)))
 
 
 def divergence(left: Tensor, right: Tensor) -> Tensor:

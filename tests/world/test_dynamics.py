@@ -144,5 +144,5 @@ def test_a_selective_layer_remembers_for_long_what_it_was_told() -> None:
 
 
 def test_where_chooses_rows() -> None:
-    ones, twos = (State(*(torch.full((2, n), v) for n in (3, 4, 0))) for v in (1.0, 2.0))
-    assert ones.where(torch.tensor([True, False]), twos).latent.tolist() == [[1.0] * 7, [2.0] * 7]
+    ones, twos = (State(*(torch.full((2, n), v) for n in (3, 4, 0, 2))) for v in (1.0, 2.0))
+    assert ones.where(torch.tensor([True, False]), twos).latent.tolist() == [[1.0] * 9, [2.0] * 9]
