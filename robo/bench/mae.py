@@ -36,11 +36,12 @@ def mae_bench(
     task: str = "pick_and_place",
     size: str = "small",
     views: Sequence[str] = ("front", "left", "right", "wrist"),
-    expert: int = 24,
-    random: int = 8,
-    held_out: int = 4,
+    expert: int = 50,
+    random: int = 200,
+    random_steps: int = 40,
+    held_out: int = 8,
     minutes: float = 5.0,
-    batch: int = 16,
+    batch: int = 32,
     learning_rate: float = 1e-3,
     threads: int = 1,
     throughput: bool = False,
@@ -56,8 +57,10 @@ def mae_bench(
         task: A tabletop task.
         size: Preset: small, mwm, mv_mwm or paper.
         views: Cameras.
-        expert, random: Training episodes of the expert, and of random motion.
-        held_out: Episodes of the expert that are kept for judging, and half as many of random motion.
+        expert, random: Training episodes of the expert, and of random motion, as many as ``horizon`` has by default:
+            what is where differs between episodes, not within.
+        random_steps: Control steps of one of random motion.
+        held_out: Episodes of the expert that are kept for judging, and four times as many of random motion.
         minutes: Of training, by the clock.
         batch: Samples per step.
         learning_rate: Largest; it rises, then falls as a cosine.
@@ -77,9 +80,9 @@ def mae_bench(
     torch.manual_seed(seed)
     if throughput:
         return _throughput(config, batch, seed)
-    half = (held_out + 1) // 2
-    pictures, rewards = record(task, config, {"expert": expert, "random": random}, seed)
-    judged, _ = record(task, config, {"expert": held_out, "random": half}, seed + HELD_OUT)
+    pictures, rewards = record(task, config, {"expert": (expert, 0), "random": (random, random_steps)}, seed)
+    some = {"expert": (held_out, 0), "random": (4 * held_out, random_steps)}
+    judged, _ = record(task, config, some, seed + HELD_OUT)
     judged = judged[::EVERY]
     model, steps, metrics = train(config, pictures, rewards, minutes, batch, learning_rate, seed)
     return Report(
@@ -87,8 +90,8 @@ def mae_bench(
         rows=_judge(model, judged, pictures.float().mean(dim=(0, 1)) / 255, seed),
         seeds=[seed],
         notes=[
-            f"{expert} episodes of the expert and {random} of random motion, {len(pictures)} windows; judged: "
-            f"{held_out} and {half} others, every {EVERY}-th window, {len(judged)} of them",
+            f"{expert} episodes of the expert and {random} of {random_steps} steps of random motion, {len(pictures)} "
+            f"windows; judged: {held_out} and {4 * held_out} others, every {EVERY}-th window, {len(judged)} of them",
             f"{steps} steps of {batch} samples, {threads} thread(s); last: "
             + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()),
             f"hidden in training: {config.masked_views} of {len(config.views)} views and "
@@ -98,14 +101,23 @@ def mae_bench(
     )
 
 
-def record(task: str, config: MaeConfig, episodes: dict[str, int], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures (N, T, V, H, W, 3) uint8 of windows of frames, and rewards (N, T), of episodes of some policies."""
+def record(
+    task: str, config: MaeConfig, episodes: dict[str, tuple[int, int]], seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures (N, T, V, H, W, 3) uint8 of windows of frames, and rewards (N, T), of episodes of some policies.
+
+    Args:
+        task: A tabletop task.
+        config: Views, size and T.
+        episodes: Policy → how many, and after how many control steps they end; 0: when they are over.
+        seed: Of the first episode.
+    """
     import torch
 
     loaded = tabletop_task(load_task(task))
     env = TabletopEnv(loaded, cameras=config.views, size=config.size)
     windows, rewards = [], []
-    for policy, count in episodes.items():
+    for policy, (count, most) in episodes.items():
         acting = actor(policy, loaded)
         for _ in range(count):
             obs, _ = env.reset(seed=FIRST_SEED + seed)
@@ -115,7 +127,7 @@ def record(task: str, config: MaeConfig, episodes: dict[str, int], seed: int) ->
                 obs, r, terminated, truncated, _ = env.step(env.action(acting.act(obs)))
                 seen.append(np.stack([obs[f"rgb_{view}"] for view in config.views]))
                 reward.append(r)
-                ended = terminated or truncated
+                ended = terminated or truncated or len(seen) == most
             starts = np.arange(0, len(seen) - config.frames + 1, config.frames)[:, None] + np.arange(config.frames)
             windows.append(np.stack(seen)[starts])
             rewards.append(np.array(reward, np.float32)[starts])
