@@ -43,11 +43,20 @@ class Commanded(Policy):
     def _action(self, obs: Obs) -> np.ndarray:
         """The action (A,) of a moment; within the command's bounds, or it is brought there."""
 
-    def act(self, obs: Obs) -> ActionChunk:
-        """See `Policy`."""
+    @property
+    def due(self) -> np.ndarray:
+        """The reference that the next action goes on from: joint angles [rad] and width [m], (J + 1,).
+
+        Raises:
+            RoboError: There is no episode.
+        """
         if self._joint_pos is None:
             raise RoboError("act() before reset(); call reset() first")
-        time_s, dt, before = float(obs["time_s"][0]), self.task.ctrl_dt_s, self._joint_pos
+        return np.append(self._joint_pos, self._width)
+
+    def act(self, obs: Obs) -> ActionChunk:
+        """See `Policy`."""
+        time_s, dt, before = float(obs["time_s"][0]), self.task.ctrl_dt_s, self.due[:-1]
         self._joint_pos, self._width = self.command.reference(self._action(obs), before, self._width)
         velocity = (self._joint_pos - before) / dt
         limits = self.task.robot.limits

@@ -57,9 +57,9 @@ class ExploreConfig:
     episodes: int = 4
     """Of a round ..."""
     every: int = 128
-    """... which begins after so many steps, with the weights of then, and is over when the next begins."""
+    """... which begins every so many steps, with the weights of then, and is over when the next begins."""
     rest: int = 0
-    """Steps of the world model before the first round."""
+    """Steps of the world model before the first round; 0: as many as between two."""
     capacity: int = 200_000
     """Moments that are remembered, beside demonstrations."""
     imitate: bool = True

@@ -103,9 +103,9 @@ class HorizonLearner(Learner):
         explore = self.config.explore
         self._explorer = explorer(explore.processes)
         if self.steps_done <= self._to_see:
-            self._explorer.begin(self.weights(), self._seeds(0, explore.babble), explore.babble_steps)
+            self._explorer.begin(self.weights(), self._seeds(explore.babble), explore.babble_steps)
         elif self._playing:
-            self._explorer.begin(self._playing, self._seeds(self.played, explore.episodes))
+            self._explorer.begin(self._playing, self._seeds(explore.episodes, explore.babble + self.played))
 
     def leave(self) -> None:
         """See `Learner`."""
@@ -257,14 +257,15 @@ class HorizonLearner(Learner):
         cfg = self.config
         if step == 0:
             self._begin_to_live()
-        if step >= cfg.explore.rest and (step - cfg.explore.rest) % cfg.explore.every == 0:
-            self._turn()
         before = self.replay.rng.bit_generator.state
         try:
             found = self.agent.update(self._batch(cfg.world.batch, cfg.world.demos), self.generator, self.score)
         except NonFiniteError:
             self.replay.rng.bit_generator.state = before
             raise
+        since = step + 1 - cfg.explore.rest
+        if since >= 0 and since % cfg.explore.every == 0:  # after the step, for one that fails must leave all as it was
+            self._turn()
         if self.recent:
             success, stages = np.mean(self.recent, axis=0)
             found = {"success": success, "stages": stages} | found
@@ -309,7 +310,7 @@ class HorizonLearner(Learner):
                 self.recent = [*self.recent, [float(won), int(each["stage"].max()) / len(self.task.stages)]][-RECENT:]
                 self.played += 1
         self._playing = self.weights()
-        self._explorer.begin(self._playing, self._seeds(self.played, explore.episodes))
+        self._explorer.begin(self._playing, self._seeds(explore.episodes, explore.babble + self.played))
 
-    def _seeds(self, first: int, count: int) -> list[int]:
+    def _seeds(self, count: int, first: int = 0) -> list[int]:
         return [self.seed % SEEDS * SEEDS + first + i for i in range(count)]

@@ -52,10 +52,10 @@ class HorizonPolicy(Commanded):
 
     def act(self, obs: Obs) -> ActionChunk:
         """See `policies.policy.Policy`."""
-        began = time.perf_counter()
+        began, before = time.perf_counter(), self.due
         chunk = super().act(obs)
         # What was done, which is what was asked for only where the arm's limits allow it.
-        moved = tool_motion(self.task, self._reference, np.append(self._joint_pos, self._width))
+        moved = tool_motion(self.task, before, self.due)
         self._done = np.clip(moved, -1.0, 1.0)
         return replace(chunk, info={"plan_ms": 1e3 * (time.perf_counter() - began)})
 
@@ -65,7 +65,6 @@ class HorizonPolicy(Commanded):
 
     @torch.no_grad()
     def _action(self, obs: Obs) -> np.ndarray:
-        self._reference = np.append(self._joint_pos, self._width)
         if not self.network.begun:
             return self._wander(obs)
         agent, generator = self.network.agent, self._generator if self.exploring else None

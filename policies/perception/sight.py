@@ -122,7 +122,7 @@ def windows(pictures: Mapping[str, Tensor], last: Tensor, first: Tensor, frames:
     return {view: x[rows] for view, x in pictures.items()}
 
 
-def open_trunk(path: str, views: Sequence[str], learn: bool) -> nn.Module:
+def open_trunk(path: str, views: Sequence[str], learn: bool) -> Sight | Pretrained:
     """What a folder holds that sees: a sight of this project, or a model as `transformers` saves them.
 
     Args:

@@ -98,9 +98,9 @@ def test_the_phases_follow_each_other_and_a_training_goes_on_as_if_never_interru
     whole = learner(made)
     told = run(whole, made, whole.total_steps)
     assert all("pixels" in m and "marks" in m for m in told[:4]) and all("cloning" in m for m in told[4:])
-    assert "success" not in told[7] and "success" in told[8]  # a round is over when the next one begins
-    assert told[-1]["episodes"] == 4
-    for stop in (2, 4, 6):  # among pictures, between the two, in the middle of a round
+    assert "success" not in told[10] and "success" in told[11]  # a round is over when the next one begins
+    assert told[-1]["episodes"] == 2
+    for stop in (2, 4, 9, 12):  # among pictures, between the phases, in the middle of rounds
         first = learner(made)
         run(first, made, stop)
         second = learner(made)
