@@ -11,7 +11,7 @@ import pytest
 from policies.observed import frame
 from robo.core.errors import ConfigError, RoboError
 from robo.train.config import build
-from robo.train.explore import Processes, play
+from robo.train.explore import FIRST_SEED, Processes, play
 from sim.tabletop import TabletopEnv
 from tasks.registry import load_task
 
@@ -34,8 +34,13 @@ def test_episodes_are_those_of_their_seeds_whatever_the_processes() -> None:
     env = TabletopEnv(task)
     alone = play(env, config.kind.load(task, config.settings, {}, "cpu"), 9)
     assert all(np.array_equal(alone[name], played[0][2][name]) for name in alone)
+    explorer = Processes(config, 1)
+    explorer.begin({}, [9], 4)  # no longer than that
+    short = explorer.finish()[0]
+    explorer.close()
+    assert len(short["action"]) == 4 and np.array_equal(short["action"], alone["action"][:4])
     assert len(alone["action"]) == task.steps and alone["success"].shape == ()
-    obs, info = env.reset(seed=9)
+    obs, info = env.reset(seed=FIRST_SEED + 9)
     first = frame(env.task, obs, info["reference"], info, 0.0)
     assert np.array_equal(first["observation.state"], alone["observation.state"][0])
     assert "observation.environment_state" in alone and not np.array_equal(alone["action"][0], alone["action"][20])
