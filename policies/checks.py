@@ -24,6 +24,16 @@ def require_positive(config: Any, group: str, *names: str) -> None:
             raise ConfigError(f"{group}.{name} must be positive, not {getattr(config, name)!r}")
 
 
+def require_channels(config: Any, group: str) -> None:
+    """Refuse channels of convolutions that group norms do not fit.
+
+    Raises:
+        ConfigError: There are none, or some are no multiple of 8.
+    """
+    if not config.channels or any(c < 8 or c % 8 for c in config.channels):
+        raise ConfigError(f"{group}.channels must be multiples of 8, not {config.channels}")
+
+
 def require_pool(config: Any) -> None:
     """Refuse a training whose batch or restarts do not fit its pool.
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from policies.learner import Learner, Tensors
+from policies.steps import clipped
 from policies.tensors import load_slots, slots_of, stored, under
 from robo.core.errors import NonFiniteError, RunError
 
@@ -86,16 +87,16 @@ class PoolLearner(Learner):
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        size = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        for what, value in (("gradient", size), ("loss", loss)):
-            if not torch.isfinite(value):
-                self.rng.bit_generator.state = before
-                raise NonFiniteError(f"{what} is {float(value)} at step {self.steps_done}; lower train.learning_rate")
+        try:
+            size = clipped(self.network.parameters(), loss, 1.0, "lower train.learning_rate")
+        except NonFiniteError:
+            self.rng.bit_generator.state = before
+            raise
         self.optimiser.step()
         self.steps_done += 1
         with torch.no_grad():
             metrics = go_on()
-        return {"loss": loss.item(), **metrics, "gradient": float(size), "learning_rate": rate}
+        return {"loss": loss.item(), **metrics, "gradient": size, "learning_rate": rate}
 
     def state(self) -> tuple[Tensors, dict[str, Any]]:
         """See `Learner`."""

@@ -24,7 +24,6 @@ def episode(task: TabletopTask, config: HorizonConfig, values: Mapping[str, np.n
         values: Columns of a dataset, see `policies.observed.frame`, and ``features`` of what was seen, (T, ...).
     """
     signals = np.asarray(values["signals"], np.float32)
-    frames = len(signals)
     # Rows hold what was seen before an action and the signals after it; no picture shows where the last one led.
     observed = {
         "features": np.asarray(values["features"], np.float32),
@@ -33,7 +32,7 @@ def episode(task: TabletopTask, config: HorizonConfig, values: Mapping[str, np.n
         "horizons": horizons(task, config.keys, values["observation.state"]),
     }
     if config.train.truth:
-        observed["signals"] = np.concatenate([observed["signals"], truth(values, frames)], axis=1)
+        observed["signals"] = np.concatenate([observed["signals"], truth(values)], axis=1)
     actions = np.clip(np.asarray(values["action.ee_delta"], np.float32), -1.0, 1.0)
     return moments(observed, actions[:-1], rewards(task, config, signals)[:-1], over=False)
 
@@ -46,9 +45,10 @@ def proprio(task: TabletopTask, values: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.concatenate([state, np.asarray(values["observation.environment_state"], np.float32)[:, told(task)]], 1)
 
 
-def truth(values: Mapping[str, np.ndarray], frames: int) -> np.ndarray:
+def truth(values: Mapping[str, np.ndarray]) -> np.ndarray:
     """What is around the arm, (T, E) float32; E may be 0."""
-    return np.asarray(values.get("observation.environment_state", np.zeros((frames, 0))), np.float32)
+    nothing = np.zeros((len(values["signals"]), 0))
+    return np.asarray(values.get("observation.environment_state", nothing), np.float32)
 
 
 def rewards(task: TabletopTask, config: HorizonConfig, signals: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from policies.imitation.config import DoConfig, SeeConfig
 from policies.imitation.demos import Demonstrations
 from policies.learner import Episode, Explorer, Learner, Tensors
 from policies.perception.sight import Sight, windows
+from policies.steps import clipped, warmed_cosine
 from policies.tensors import load_slots, slots_of, stored, under
 from policies.world.model import Batch
 from policies.world.replay import Columns, Replay
@@ -74,7 +74,7 @@ class HorizonLearner(Learner):
         self.task, self.config, self.seed, self.device = task, config, seed, device
         see = SeeConfig(views=config.mae.views, size=config.mae.size)
         do = DoConfig(action="ee_delta", chunk=1, execute=1)
-        self.demos = Demonstrations(config.demos, task, see, do, config.train.episodes)
+        self.demos = Demonstrations(config.demos, task, see, do, config.train.episodes, group="mae")
         self.network = HorizonNetwork(task, config, seed).to(device)
         self.sight, self.agent = self.network.sight, self.network.agent
         self._to_see = config.sense.steps
@@ -121,7 +121,7 @@ class HorizonLearner(Learner):
             self._babbled = self._explorer.finish()
             self._frames = self._gather(self._babbled)
             if self.steps_done == 0 and self._to_see and self.sight.marks is not None:
-                self.sight.marks.fit(self._frames.truth)
+                self.sight.marks.scale.fit(self._frames.truth)
         found = self._see() if self.steps_done < self._to_see else self._live(self.steps_done - self._to_see)
         self.steps_done += 1
         return found
@@ -199,7 +199,7 @@ class HorizonLearner(Learner):
             pictures={view: put([part[f"rgb_{view}"] for part in parts]) for view in views},
             first=torch.from_numpy(np.repeat(starts, lengths)),
             rewards=put([np.concatenate([[0.0], each[:-1]]).astype(np.float32) for each in won]),
-            truth=put([truth(part, len(part["signals"])) for part in parts]),
+            truth=put([truth(part) for part in parts]),
             demos=sum(lengths[: len(self.demos.spans)]),
         )
 
@@ -223,9 +223,8 @@ class HorizonLearner(Learner):
                 ]
             )
         )
-        time = torch.maximum(rows[:, None] + torch.arange(1 - mae.config.frames, 1), frames.first[rows, None])
-        seen = windows(frames.pictures, rows, frames.first[rows], mae.config.frames)
-        seen = {view: x.to(self.device) for view, x in seen.items()}
+        time = windows(rows, frames.first[rows], mae.config.frames)
+        seen = {view: x[time].to(self.device) for view, x in frames.pictures.items()}
         self.sight.train()
         loss, metrics = mae.loss(seen, frames.rewards[time].to(self.device), self.generator)
         if marks is not None:
@@ -233,20 +232,18 @@ class HorizonLearner(Learner):
             metrics["marks"] = marks.loss(newest, frames.truth[rows].to(self.device))
             loss = loss + metrics["marks"]
         self.sight.eval()
-        done = self.steps_done
-        progress = max(done - cfg.warm_up, 0) / max(cfg.steps - cfg.warm_up, 1)
-        rate = cfg.learning_rate * min((done + 1) / cfg.warm_up, 0.5 * (1 + math.cos(math.pi * progress)))
+        rate = cfg.learning_rate * warmed_cosine(self.steps_done, cfg.steps, cfg.warm_up)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        for part in self.sight.children():  # apart, so that neither slows the other down
-            size = torch.nn.utils.clip_grad_norm_(part.parameters(), CLIP)
-            for what, value in (("gradient", size), ("loss", loss)):
-                if not torch.isfinite(value):
-                    self.rng.bit_generator.state = before[0]
-                    self.generator.set_state(before[1])
-                    raise NonFiniteError(f"{what} is {float(value)}; lower sense.learning_rate")
+        try:
+            for part in self.sight.children():  # apart, so that neither slows the other down
+                clipped(part.parameters(), loss, CLIP, "lower sense.learning_rate")
+        except NonFiniteError:
+            self.rng.bit_generator.state = before[0]
+            self.generator.set_state(before[1])
+            raise
         self.optimiser.step()
         return {"loss": loss.item(), **{name: value.item() for name, value in metrics.items()}, "learning_rate": rate}
 
@@ -255,7 +252,7 @@ class HorizonLearner(Learner):
     def _live(self, step: int) -> dict[str, float]:
         """A step of world model and actor, and the turn of a round where it is due."""
         cfg = self.config
-        if step == 0:
+        if not self.network.begun:
             self._begin_to_live()
         before = self.replay.rng.bit_generator.state
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -46,7 +47,7 @@ class HorizonPolicy(Commanded):
         self._rng = np.random.default_rng(seed)
         self._errand, self._left = np.zeros(ACTIONS), 0
         self._state = self.network.agent.model.dynamics.initial(1)
-        self._frames: dict[str, list[np.ndarray]] = {view: [] for view in self.config.mae.views}
+        self._frames = {view: deque[np.ndarray](maxlen=self.config.mae.frames) for view in self.config.mae.views}
         self._done: np.ndarray | None = None
         self._plan: torch.Tensor | None = None
 
@@ -113,11 +114,8 @@ class HorizonPolicy(Commanded):
 
     def _pictures(self, obs: Obs) -> dict[str, torch.Tensor]:
         """The newest frames of each view, (1, T, H, W, 3)."""
-        most = self.config.mae.frames
         for view, frames in self._frames.items():
-            picture = np.ascontiguousarray(obs[f"rgb_{view}"])
-            frames.extend([picture] * (1 if frames else most))
-            del frames[:-most]
+            frames.extend([obs[f"rgb_{view}"]] * (1 if frames else self.config.mae.frames))
         return {view: torch.from_numpy(np.stack(frames))[None].to(self.device) for view, frames in self._frames.items()}
 
     def _put(self, values: np.ndarray) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from policies.checks import require_positive
+from policies.checks import require_channels, require_positive
 from robo.core.errors import ConfigError
 
 
@@ -30,8 +30,7 @@ class SeeConfig:
     """Pictures are shifted by up to so much in training (Kostrikov et al., arXiv 2004.13649)."""
 
     def __post_init__(self) -> None:
-        if not self.channels or any(c < 8 or c % 8 for c in self.channels):
-            raise ConfigError(f"see.channels must be multiples of 8, not {self.channels}")
+        require_channels(self, "see")
         if self.size < 16 or self.size % 2:
             raise ConfigError(f"see.size must be an even number of pixels, at least 16, not {self.size}")
         if not 0 <= self.shift_px < self.size // 4:
@@ -154,8 +153,7 @@ class NoiseConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "noise", "steps", "samples")
-        if not self.channels or any(c < 8 or c % 8 for c in self.channels):
-            raise ConfigError(f"noise.channels must be multiples of 8, not {self.channels}")
+        require_channels(self, "noise")
         if self.samples > self.steps:
             raise ConfigError(f"noise.samples ({self.samples}) must not exceed noise.steps ({self.steps})")
 

@@ -50,6 +50,7 @@ class Demonstrations:
         folder: A dataset of `robo-collect`.
         task: The task that is to be learned.
         see, do: What is to be seen and done.
+        group: Key under which the config says what is seen, for messages.
         episodes: The first so many; 0: all.
 
     Raises:
@@ -57,14 +58,16 @@ class Demonstrations:
         RunError: The dataset is damaged.
     """
 
-    def __init__(self, folder: str, task: TabletopTask, see: SeeConfig, do: DoConfig, episodes: int = 0) -> None:
+    def __init__(
+        self, folder: str, task: TabletopTask, see: SeeConfig, do: DoConfig, episodes: int = 0, group: str = "see"
+    ) -> None:
         collect = f"robo-collect {task.name} --out PATH --size {see.size} --views {','.join(see.views)}"
         if not folder:
-            raise ConfigError(f"imitation needs demonstrations: --demos PATH; {collect} records some")
+            raise ConfigError(f"there are no demonstrations to learn from: --demos PATH; {collect} records some")
         if not Path(folder).is_dir():
             raise ConfigError(f"no demonstrations in {folder}: no such folder; {collect} records some")
         dataset = Dataset(Path(folder))
-        _check(dataset, task, see, do, folder, collect)
+        _check(dataset, task, see, do, folder, collect, group)
         count = episodes or len(dataset.episodes)
         if count > len(dataset.episodes):
             raise ConfigError(f"train.episodes is {episodes}, {folder} holds {len(dataset.episodes)} episodes")
@@ -105,7 +108,9 @@ class Demonstrations:
         )
 
 
-def _check(dataset: Dataset, task: TabletopTask, see: SeeConfig, do: DoConfig, folder: str, collect: str) -> None:
+def _check(
+    dataset: Dataset, task: TabletopTask, see: SeeConfig, do: DoConfig, folder: str, collect: str, group: str
+) -> None:
     """Refuse a dataset of something else."""
     features = dataset.features
     if not dataset.episodes:
@@ -133,9 +138,11 @@ def _check(dataset: Dataset, task: TabletopTask, see: SeeConfig, do: DoConfig, f
     for view in see.views:
         if (name := f"observation.images.{view}") not in features.cameras:
             has = ", ".join(c.removeprefix("observation.images.") for c in features.cameras) or "none"
-            raise ConfigError(f"{folder} has no camera {view}; it has: {has}; choose with --see.views, or {collect}")
+            raise ConfigError(
+                f"{folder} has no camera {view}; it has: {has}; choose with --{group}.views, or {collect}"
+            )
         if features.cameras[name] != (see.size, see.size):
             height, width = features.cameras[name]
             raise ConfigError(
-                f"pictures in {folder} are {height} x {width}, see.size is {see.size}; try --see.size {height}"
+                f"pictures in {folder} are {height} x {width}, {group}.size is {see.size}; try --{group}.size {height}"
             )

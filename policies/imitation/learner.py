@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from policies.imitation.demos import Demonstrations
 from policies.imitation.eyes import Eyes, Hands
 from policies.imitation.network import Imitator
 from policies.learner import Learner, Tensors
+from policies.steps import clipped, warmed_cosine
 from policies.tensors import load_slots, slots_of, stored, under
 from robo.core.errors import NonFiniteError, RunError
 from tasks.tabletop.base import TabletopTask
@@ -66,18 +66,17 @@ class ImitationLearner(Learner):
         cfg, before = self.config, (self.rng.bit_generator.state, self.generator.get_state())
         window = self.demos.window(self.rng.integers(len(self.demos), size=cfg.batch), self.device)
         loss, metrics = self.network.loss(window, self.generator)
-        progress = max(self.steps_done - cfg.warm_up, 0) / max(cfg.steps - cfg.warm_up, 1)
-        rate = cfg.learning_rate * min((self.steps_done + 1) / cfg.warm_up, 0.5 * (1 + math.cos(math.pi * progress)))
+        rate = cfg.learning_rate * warmed_cosine(self.steps_done, cfg.steps, cfg.warm_up)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        size = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        for what, value in (("gradient", size), ("loss", loss)):
-            if not torch.isfinite(value):
-                self.rng.bit_generator.state = before[0]
-                self.generator.set_state(before[1])
-                raise NonFiniteError(f"{what} is {float(value)} at step {self.steps_done}; lower train.learning_rate")
+        try:
+            size = clipped(self.network.parameters(), loss, 1.0, "lower train.learning_rate")
+        except NonFiniteError:
+            self.rng.bit_generator.state = before[0]
+            self.generator.set_state(before[1])
+            raise
         self.optimiser.step()
         self.steps_done += 1
         # Early on the average follows quickly, or it would be mostly of what was there before training.
@@ -86,7 +85,7 @@ class ImitationLearner(Learner):
             for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 mean.lerp_(value, 1 - decay)
         found = {name: value.item() for name, value in metrics.items()}
-        return {"loss": loss.item(), **found, "gradient": float(size), "learning_rate": rate}
+        return {"loss": loss.item(), **found, "gradient": size, "learning_rate": rate}
 
     def state(self) -> tuple[Tensors, dict[str, Any]]:
         """See `Learner`."""

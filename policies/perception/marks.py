@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from policies.perception.layers import Standard, mlp
 from policies.perception.trunks import Conv, Pictures
 
 Tensor = torch.Tensor
-LEAST = 1e-2
-"""Deviation that a number has at least."""
 
 
 class Marks(nn.Module):
@@ -29,28 +28,14 @@ class Marks(nn.Module):
 
     Attributes:
         size: Numbers of `forward`.
+        scale: Of what is told; to be fitted to it before the first step.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(self, views: Sequence[str], channels: Sequence[int], points: int, units: int, numbers: int) -> None:
         super().__init__()
         self.trunk = Conv(views, channels, points)
-        layers = [
-            layer
-            for n_in in (self.trunk.feature_size, units)
-            for layer in (nn.Linear(n_in, units), nn.LayerNorm(units), nn.SiLU())
-        ]
-        self.told = nn.Sequential(*layers, nn.Linear(units, numbers))
-        self.register_buffer("mean", torch.zeros(numbers))
-        self.register_buffer("std", torch.ones(numbers))
+        self.told, self.scale = mlp(self.trunk.feature_size, units, 2, numbers), Standard(numbers)
         self.numbers, self.size = numbers, numbers + self.trunk.feature_size
-
-    def fit(self, values: Tensor) -> None:
-        """Take means and deviations of what is to be told (N, numbers), before the first step."""
-        self.mean.copy_(values.float().mean(0))
-        self.std.copy_(values.float().std(0).clamp_min(LEAST))
 
     def forward(self, pictures: Pictures) -> Tensor:
         """Of one frame of each view: places in -1..1, and what is told, in deviations from its mean, (B, size)."""
@@ -59,8 +44,8 @@ class Marks(nn.Module):
 
     def scene(self, seen: Tensor) -> Tensor:
         """What `forward` (B, size) told, (B, numbers), in its own units."""
-        return self.mean + self.std * seen[:, -self.numbers :]
+        return self.scale.back(seen[:, -self.numbers :])
 
     def loss(self, pictures: Pictures, values: Tensor) -> Tensor:
         """Mean absolute error of values (B, numbers), in deviations, ()."""
-        return (self(pictures)[:, -self.numbers :] - (values - self.mean) / self.std).abs().mean()
+        return (self(pictures)[:, -self.numbers :] - self.scale(values)).abs().mean()

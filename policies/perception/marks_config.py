@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from policies.checks import require_positive
-from robo.core.errors import ConfigError
+from policies.checks import require_channels, require_positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,5 +22,4 @@ class MarksConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "marks", "points", "units")
-        if not self.channels or any(c < 8 or c % 8 for c in self.channels):
-            raise ConfigError(f"marks.channels must be multiples of 8, not {self.channels}")
+        require_channels(self, "marks")

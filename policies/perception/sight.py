@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -70,9 +70,13 @@ class Sight(nn.Module):
             mae = TypeAdapter(MaeConfig).validate_python(said["mae"])
             marks = TypeAdapter(MarksConfig).validate_python(said["marks"])
             found = cls(mae, marks, said["known"])
-            found.load_state_dict(load_file(folder / WEIGHTS))
+            weights = load_file(folder / WEIGHTS)
+            found.load_state_dict(weights)
         except (OSError, SafetensorError, RuntimeError, ValidationError) as error:
             raise ConfigError(f"{folder} holds no sight that can be read: {str(error).splitlines()[0]}") from error
+        for name, value in weights.items():
+            if not torch.isfinite(value).all():
+                raise ConfigError(f"{folder}: weights {name} hold NaN or infinity; train it again")
         return found
 
     def tokens(self, pictures: Pictures) -> Tensor:
@@ -101,25 +105,20 @@ class Sight(nn.Module):
         found = []
         for i in range(0, count, CHUNK):
             last = torch.arange(i, min(i + CHUNK, count))
-            seen = windows(pictures, last, torch.zeros_like(last), self.mae.config.frames)
-            found.append(self.features({view: x.to(device) for view, x in seen.items()}).cpu())
+            rows = windows(last, torch.zeros_like(last), self.mae.config.frames)
+            found.append(self.features({view: x[rows].to(device) for view, x in pictures.items()}).cpu())
         return torch.cat(found)
 
 
-def windows(pictures: Mapping[str, Tensor], last: Tensor, first: Tensor, frames: int) -> dict[str, Tensor]:
-    """The frames up to some, as the autoencoder sees them; before the first of an episode, that was always there.
+def windows(last: Tensor, first: Tensor, frames: int) -> Tensor:
+    """Rows (B, T) of the frames up to some, as the autoencoder sees them.
 
     Args:
-        pictures: View → (F, H, W, 3), of one episode after the other.
-        last: Rows (B,).
-        first: Where the episode of each begins, (B,).
+        last: Rows of the newest ones, (B,).
+        first: Where the episode of each begins, (B,); before that frame, it was always there.
         frames: T.
-
-    Returns:
-        View → (B, T, H, W, 3).
     """
-    rows = torch.maximum(last[:, None] + torch.arange(1 - frames, 1), first[:, None])
-    return {view: x[rows] for view, x in pictures.items()}
+    return torch.maximum(last[:, None] + torch.arange(1 - frames, 1), first[:, None])
 
 
 def open_trunk(path: str, views: Sequence[str], learn: bool) -> Sight | Pretrained:

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from policies.perception.layers import mlp
 from policies.world.config import ActorConfig
 from policies.world.heads import NumberHead
-from policies.world.layers import mean_of, mlp, normal
+from policies.world.layers import mean_of, normal
 from policies.world.model import Dream, WorldModel
 from policies.world.rssm import State
 from robo.core.errors import ConfigError

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from policies.learner import Tensors
+from policies.steps import clipped
 from policies.tensors import load_slots, slots_of, stored, under
 from policies.world.actor import ActorCritic, Score
 from policies.world.config import WorldConfig
@@ -86,12 +87,12 @@ class Agent(nn.Module):
             held = [p for group in self._optimisers[name].param_groups for p in group["params"]]
             self._optimisers[name].zero_grad(set_to_none=True)
             loss.backward(inputs=held)
-            length = nn.utils.clip_grad_norm_(held, self.config.rate.clip)
-            for what, value in (("loss", loss), ("gradient", length)):
-                if not torch.isfinite(value):
-                    generator.set_state(before)
-                    raise NonFiniteError(f"{what} of the {name} is {value.item()}; lower rate.{name}")
-            metrics |= {f"{name}_loss": loss.item(), f"{name}_gradient": length.item()}
+            try:
+                length = clipped(held, loss, self.config.rate.clip, f"lower rate.{name}", f" of the {name}")
+            except NonFiniteError:
+                generator.set_state(before)
+                raise
+            metrics |= {f"{name}_loss": loss.item(), f"{name}_gradient": length}
         for optimiser in self._optimisers.values():
             optimiser.step()
         self.behaviour.commit(lesson.span)

@@ -60,7 +60,7 @@ class ModelConfig:
     nothing else, and no more than `bottleneck_nats` may be taken from features (RePo, arXiv 2309.00082),
     against distractors."""
     features_weight: float = 1.0
-    """Of half the squared error of standardised features and proprioception, summed over numbers."""
+    """Of half the squared error of symlogs of standardised features and proprioception, summed over numbers."""
     target_loss: Literal["cosine", "mse"] = "cosine"
     """Distance of ``target``; the encoder's output is then simplices of 8 numbers (SimNorm)."""
     target_weight: float = 10.0
@@ -76,7 +76,7 @@ class ModelConfig:
     reward_weight: float = 1.0
     continue_weight: float = 1.0
     signals_weight: float = 1.0
-    """Of half the squared error of standardised signals, summed."""
+    """Of half the squared error of symlogs of standardised signals, summed."""
     plain_weight: float = 1.0
     """Of half the squared error of how plain numbers change in a step, in units of such changes, summed."""
     bins: int = 255
@@ -225,7 +225,7 @@ PRESETS = {
     "paper": WorldConfig(),
     "small": WorldConfig(
         model=ModelConfig(
-            dynamics=DynamicsConfig(deter=256, hidden=256, groups=16, classes=16, memory=8),
+            dynamics=DynamicsConfig(deter=256, hidden=256, groups=16, classes=15, memory=8),
             units=256,
             features_weight=0.1,
             signals_weight=3.0,

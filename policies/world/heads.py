@@ -7,8 +7,9 @@ from typing import Literal
 import torch
 from torch import nn
 
+from policies.perception.layers import Standard, mlp
 from policies.perception.twohot import TwoHot, symexp, symlog
-from policies.world.layers import Ensemble, SimNorm, Standard, mlp
+from policies.world.layers import Ensemble, SimNorm
 
 Tensor = torch.Tensor
 

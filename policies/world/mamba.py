@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from policies.perception.layers import mlp
 from policies.world.config import DynamicsConfig
-from policies.world.layers import mlp
 from policies.world.rssm import Dynamics, Seen, State
 
 Tensor = torch.Tensor

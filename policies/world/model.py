@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from policies.perception.layers import Standard, layer
 from policies.world.config import ModelConfig
 from policies.world.heads import ContinueHead, DoubtHead, NumberHead, TargetHead, VectorHead
-from policies.world.layers import SimNorm, Standard, layer, mean_of
+from policies.world.layers import SimNorm, mean_of
 from policies.world.mamba import Mamba
 from policies.world.rssm import BEYOND, Dynamics, Rssm, State, balanced, divergence
 from robo.core.errors import ConfigError

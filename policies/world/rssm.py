@@ -12,9 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from policies.perception.layers import Standard, layer, mlp
 from policies.world.config import DynamicsConfig
 from policies.world.heads import VectorHead
-from policies.world.layers import Standard, layer, mlp, uniform
+from policies.world.layers import uniform
 
 Tensor = torch.Tensor
 BEYOND = 10.0

@@ -28,14 +28,15 @@ config keys, given as --KEY VALUE, win over the file:
   --device cpu|cuda|cuda:N   where to compute (cpu)
   --threads N                CPU threads of torch; part of what makes runs bit-equal
   --name NAME                folder under --runs, instead of the task's name
-  --log_every N, --checkpoint_every N
+  --log_every N, --checkpoint_every N, --film_every N
   --train.steps N ...        the policy's own keys; `robo-train TARGET --dry-run` prints them all
 
 examples:
   robo-train reach_avoid
   robo-train configs/reach_avoid.yaml --seed 3 --train.steps 2000
   robo-train open_drawer --policy diffusion --demos datasets/open_drawer
-  robo-train pick_and_place --policy horizon --preset small --demos datasets/pick_and_place
+  robo-collect pick_and_place --size 64 --views front,left,right,wrist --out datasets/four_views
+  robo-train pick_and_place --policy horizon --preset small --demos datasets/four_views
   robo-train --resume runs/reach_avoid/last
 
 Ctrl-C saves a checkpoint. A run that was stopped, or killed at any moment, resumes to the

@@ -162,7 +162,8 @@ def build(values: Mapping[str, Any]) -> Config:
     own = {f.name for f in dataclasses.fields(kind.config)}
     preset, base = _preset(kind, values.get("preset", ""))
     settings = dataclasses.replace(base, **_checked(base, {k: v for k, v in values.items() if k in own}))
-    top = {k: _check_type(k, get_type_hints(Config)[k], v) for k, v in values.items() if k not in own}
+    hints = get_type_hints(Config)
+    top = {k: _check_type(k, hints[k], v) for k, v in values.items() if k not in own}
     return Config(**top | {"preset": preset, "settings": settings})
 
 

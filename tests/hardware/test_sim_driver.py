@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -166,11 +167,13 @@ def test_a_killed_plant_is_a_fault_and_can_be_disconnected(driver: SimDriver):
 
 
 def shared_memory() -> set[str]:
-    """Names in use; not of semaphores, which tests that run at the same time in other processes come and go with."""
+    """Names in use, but for semaphores of the usual name: tests in other processes come and go with those."""
     return {name for name in os.listdir("/dev/shm") if not name.startswith("sem.mp-")}
 
 
-def test_nothing_is_left_behind():
+def test_nothing_is_left_behind(monkeypatch):
+    # Semaphores made from here on, by this process or its children, have a name of their own.
+    monkeypatch.setitem(multiprocessing.current_process()._config, "semprefix", "/left")
     before = shared_memory(), len(os.listdir("/proc/self/fd"))
     driver = open_driver("sim")
     assert isinstance(driver, SimDriver)

@@ -23,7 +23,7 @@ def test_it_tells_where_things_are_that_it_has_never_seen():
     torch.set_num_threads(1)
     torch.manual_seed(0)
     marks, (seen, truth) = Marks(VIEWS, (8, 16), 8, 32, 4), scenes(256, 0)
-    marks.fit(truth)
+    marks.scale.fit(truth)
     optimiser = torch.optim.Adam(marks.parameters(), 3e-3)
     generator = torch.Generator().manual_seed(0)
     for _ in range(150):
