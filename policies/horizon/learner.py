@@ -129,7 +129,7 @@ class HorizonLearner(Learner):
     def state(self) -> tuple[Tensors, dict[str, Any]]:
         """See `Learner`."""
         lived, drawn = self.replay.state()
-        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tensors = {f"sight.{k}": v for k, v in self.sight.state_dict().items()} | {"begun": self.network.begun}
         tensors |= slots_of(self.optimiser, "adam.") | {"generator": self.generator.get_state()}
         tensors |= {f"agent.{k}": v for k, v in self.agent.state().items()}
         tensors |= {f"replay.{k}": v for k, v in lived.items()}
@@ -145,7 +145,8 @@ class HorizonLearner(Learner):
     def load_state(self, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> None:
         """See `Learner`."""
         try:
-            self.network.load_state_dict(under(tensors, "network."))
+            self.sight.load_state_dict(under(tensors, "sight."))
+            self.network.begun.copy_(tensors["begun"])
             load_slots(self.optimiser, tensors, "adam.")
             self.agent.load_state(under(tensors, "agent."))
             self.replay.load_state(under(tensors, "replay."), meta["replay"])

@@ -59,7 +59,7 @@ def mae_bench(
         views: Cameras.
         expert, random: Training episodes of the expert, and of random motion, as many as ``horizon`` has by default:
             what is where differs between episodes, not within.
-        random_steps: Control steps of one of random motion.
+        random_steps: Control steps of one of random motion; 0: until it is over.
         held_out: Episodes of the expert that are kept for judging, and four times as many of random motion.
         minutes: Of training, by the clock.
         batch: Samples per step.
@@ -73,7 +73,7 @@ def mae_bench(
     """
     import torch
 
-    if min(expert, held_out, batch, threads) < 1 or random < 0 or min(minutes, learning_rate) <= 0:
+    if min(expert, held_out, batch, threads) < 1 or min(random, random_steps) < 0 or min(minutes, learning_rate) <= 0:
         raise ConfigError("episodes, batch, threads, minutes and learning_rate must be positive")
     config = preset(size, views=tuple(views))
     torch.set_num_threads(threads)
