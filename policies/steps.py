@@ -26,7 +26,7 @@ def clipped(
         loss: That they are of, ().
         longest: Length that they have at most.
         advice: What to do where something is not finite.
-        of: Of whom, for the message.
+        of: Of whom or when, for the message.
 
     Raises:
         NonFiniteError: The gradient or the loss is NaN or infinite.

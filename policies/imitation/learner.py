@@ -72,7 +72,9 @@ class ImitationLearner(Learner):
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         try:
-            size = clipped(self.network.parameters(), loss, 1.0, "lower train.learning_rate")
+            size = clipped(
+                self.network.parameters(), loss, 1.0, "lower train.learning_rate", f" at step {self.steps_done}"
+            )
         except NonFiniteError:
             self.rng.bit_generator.state = before[0]
             self.generator.set_state(before[1])
