@@ -149,6 +149,7 @@ class PolicyKind:
         load: ``(task, config, weights, device) -> Policy``; checks names, shapes and finiteness.
         presets: Name → a whole config to begin with; the first is taken where none is named. Empty: there is only
             ``config()``.
+        rewarded: Whether it learns from what the stages of a task pay, which are verified first.
     """
 
     name: str
@@ -156,3 +157,4 @@ class PolicyKind:
     learner: Callable[[Task, Any, int, str], Learner]
     load: Callable[[Task, Any, Mapping[str, torch.Tensor], str], AnyPolicy]
     presets: Mapping[str, Any] = field(default_factory=dict)
+    rewarded: bool = False

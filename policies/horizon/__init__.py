@@ -30,4 +30,6 @@ def _load(task: Task, settings: HorizonConfig, weights: Mapping[str, torch.Tenso
 
 def horizon_kind() -> PolicyKind:
     """The kind ``horizon``."""
-    return PolicyKind(name="horizon", config=HorizonConfig, learner=_learner, load=_load, presets=PRESETS)
+    return PolicyKind(
+        name="horizon", config=HorizonConfig, learner=_learner, load=_load, presets=PRESETS, rewarded=True
+    )

@@ -20,7 +20,8 @@ TASK is a task on a tabletop (robo-info lists them); without an instruction it i
   llm           a language model behind an endpoint of the OpenAI protocol: ROBO_LLM_URL, ROBO_LLM_MODEL, ROBO_LLM_KEY
   local:PATH    a language model in a folder, run by transformers
   replay:PATH   the answers of a record, as --record wrote it
-Whoever writes, the program is checked against the scene. Exit code 0: it fits, 2: bad input.
+Whoever writes, the program is checked against the scene, and its reward against episodes of an expert and of those
+who fail; a language model is told what is wrong and tries again. Exit code 0: it fits and is right, 2: bad input.
 
 examples:
   robo-instruct put_item_in_drawer "open the top drawer"
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--writer", default="grammar", metavar="WRITER", help="who writes it (default: grammar)")
     parser.add_argument("--save", metavar="X.yaml", help="keep the program")
     parser.add_argument("--record", metavar="FOLDER", help="keep every exchange with a language model")
+    parser.add_argument("--unverified", action="store_true", help="do not check its reward against episodes")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
     if args.save is not None and Path(args.save).suffix != ".yaml":
@@ -51,7 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     task = tabletop_task(load_task(args.task))
     if args.save is not None:
         make_parent(Path(args.save))
-    writer = open_writer(args.writer, check=None, record=args.record)
+    verifier = None
+    if not args.unverified:
+        from robo.train.evidence import Verifier
+
+        verifier = Verifier(task)
+    writer = open_writer(args.writer, check=verifier, record=args.record)
     program = writer.write(task, task.instruction if args.instruction is None else args.instruction)
     program.apply(task)
     if args.save is not None:
@@ -60,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(program.model_dump(mode="json"), indent=2, ensure_ascii=False))
         return 0
     _show(task, program)
+    if verifier is not None:
+        print(f"verified by {len(verifier.evidence.episodes)} episodes of the expert and of those who fail")
     if args.save is not None:
         print(f"written: {args.save}")
     return 0

@@ -11,7 +11,8 @@ import numpy as np
 
 from policies.policy import Policy
 from policies.registry import POLICIES
-from tasks.instruct.verify import Episode, Evidence, Kind
+from tasks.instruct.program import Program
+from tasks.instruct.verify import Episode, Evidence, Kind, judged, reference, require_verified, verify
 from tasks.registry import load_task
 from tasks.tabletop.base import TabletopTask, tabletop_task
 from tasks.task import Task
@@ -55,6 +56,40 @@ def gather(task: Task | str, seeds: Sequence[int] = (0,)) -> Evidence:
         found.append(experts[-1].episode("expert", seed))
     env.close()
     return Evidence(task=own.name, dt_s=own.ctrl_dt_s, episodes=tuple(found))
+
+
+def require_right(task: TabletopTask) -> None:
+    """Refuse to train on a reward that is wrong, or of which nobody can say.
+
+    Raises:
+        ProgramError: Names every finding.
+    """
+    require_verified(task, judged(gather(task), reference(task)))
+
+
+class Verifier:
+    """What is wrong with programs, by evidence that is gathered once; a check for `tasks.instruct.writers`.
+
+    Args:
+        task: Which the programs are for.
+    """
+
+    def __init__(self, task: TabletopTask) -> None:
+        self.task = task
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """About the task."""
+        return gather(self.task)
+
+    def __call__(self, program: Program) -> list[str]:
+        """One line each; none where nothing is wrong.
+
+        Raises:
+            ProgramError: The expert never does it, so nobody can say; or the program does not fit the task.
+        """
+        made = program.apply(self.task)
+        return [str(finding) for finding in verify(made, judged(self.evidence, reference(made)))]
 
 
 def _telling(experts: Sequence[_Log], stages: int) -> bool:

@@ -29,6 +29,7 @@ from robo.dataset.video import Encoder
 from robo.train.config import Config
 from robo.train.explore import Processes
 from robo.train.run import Run, write_state
+from tasks.tabletop.base import TabletopTask
 from tasks.task import Task
 
 FILM_FPS = 10
@@ -41,7 +42,7 @@ def dry_run(config: Config) -> dict[str, float]:
     Raises:
         RoboError: Whatever a training would stumble on at its start.
     """
-    learner = _learner(config, config.open_task())
+    learner = _learner(config, _right_task(config))
     with _entered(learner, config):
         return _step(learner) if learner.total_steps else {}
 
@@ -53,11 +54,11 @@ def train(config: Config, root: str | Path = "runs") -> Run:
     second Ctrl-C ends it at once, and the run resumes from the checkpoint before.
 
     Raises:
-        RoboError: The task, the device or the settings do not fit (no folder is made then),
+        RoboError: The task, the device or the settings do not fit, or the reward is wrong (no folder is made then),
             or there is no room on the disk.
         NonFiniteError: NaN or infinity; says where the state that led to it was saved.
     """
-    learner = _learner(config, config.open_task())
+    learner = _learner(config, _right_task(config))
     run = Run.create(config, root)
     with _only_one(run):
         print(f"training in {shown(run.path)}", flush=True)
@@ -81,6 +82,20 @@ def resume(path: str | Path) -> Run:
         print(f"going on with {shown(run.path)} from step {step}", flush=True)
         _loop(run, learner, step)
     return run
+
+
+def _right_task(config: Config) -> Task:
+    """The task, whose reward is right if somebody is to learn from it, or if a program says it.
+
+    Raises:
+        ProgramError: It is not.
+    """
+    task = config.open_task()
+    if isinstance(task, TabletopTask) and (config.program or config.kind.rewarded):
+        from robo.train.evidence import require_right  # lazily: mujoco
+
+        require_right(task)
+    return task
 
 
 def shown(path: Path) -> str:

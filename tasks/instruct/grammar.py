@@ -836,6 +836,9 @@ class _Reader:
         stages = [stage for deed in deeds for stage in self._stages(deed, alone=deed is deeds[-1])]
         goal = " and ".join(str(part) for text in (self._done(deeds[-1]), *kept) for part in parse(text).conjuncts)
         stages[-1] = replace(stages[-1], condition=goal)
+        if len(stages) == 1 and (only := stages[0]).distance and not only.shaping:
+            # Half, or waiting beside it would pay an episode nearly as much as success does.
+            stages = [replace(only, shaping=f"0.5 * (1 - tanh(max({only.distance}, 0) / {only.scale:g}))")]
         lasts, at, parts = self._durations(), 0.0, []
         for deed in deeds:
             at += lasts[deed.text]

@@ -9,13 +9,14 @@ task's own file decides, and by values that none of them had. Of what no episode
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
-from robo.core.errors import ProgramError
+from robo.core.errors import InstructionError, ProgramError
+from tasks.instruct.grammar import GrammarWriter
 from tasks.instruct.program import Program
 from tasks.stl import Formula
 from tasks.stl.exact import LIBRARY
@@ -124,13 +125,62 @@ def verify(task: TabletopTask, evidence: Evidence) -> tuple[Finding, ...]:
             f"{task.ctrl_dt_s:g} s; gather({task.name!r})"
         )
     if not any(episode.kind == "expert" and episode.success for episode in evidence.episodes):
-        raise ProgramError(f"the evidence holds no success of the expert of {task.name}; gather more seeds")
+        raise ProgramError(
+            f"nothing says whether the reward of {task.instruction!r} is right: the expert of {task.name} never "
+            "succeeds at it; take the instruction of a task whose expert does it, or gather more seeds"
+        )
     # Each group rests on what the one before has made sure of.
     for checks in ((_text,), (_values,), (_sweep, _progress, _skip, _reach, _goal, _mission, _safety, _share, _return)):
         case = _Case(task, evidence)
         if found := tuple(finding for check in checks for finding in check(case)):
             return found
     return ()
+
+
+def reference(task: TabletopTask) -> TabletopTask:
+    """Who decides what a success is: for a task's own instruction its own file, for another one the grammar's program.
+
+    A program must not judge itself. Only where the instruction says nothing to the grammar there is nobody else, and
+    what is found then is whether the program agrees with itself.
+    """
+    own = type(task)(task.robot_name)
+    if task.instruction in (own.instruction, *own.phrases):
+        return own
+    try:
+        return GrammarWriter().write(own, task.instruction).apply(own)
+    except InstructionError:
+        return task
+
+
+def judged(evidence: Evidence, by: TabletopTask) -> Evidence:
+    """The same episodes as the goal and stages of another task see them.
+
+    The expert has a task of its own: what it does before the other one begins, and after that one has succeeded, is cut
+    off; of who followed it the beginning too.
+    """
+    own = type(by)(by.robot_name)
+    begins: dict[int, tuple[int, int]] = {}  # seed → own stages reached before, and when the last of them was
+    for episode in evidence.episodes:
+        if episode.kind == "expert" and (theirs := by.stage_samples(episode.signals)):
+            before = [at for at in own.stage_samples(episode.signals) if at < theirs[0]]
+            if before:
+                begins[episode.seed] = len(before), before[-1]
+    found = []
+    for episode in evidence.episodes:
+        stages, start = begins.get(episode.seed, (0, 0))
+        if own.stage_samples(episode.signals)[stages - 1 : stages] != [start]:
+            start = 0
+        signals = {name: values[start:] for name, values in episode.signals.items()}
+        holds = np.asarray(by.verdict(by.goal, signals))
+        reached, end = by.stage_samples(signals), len(holds)
+        done = holds & (np.arange(end) >= (reached[-1] if len(reached) == len(by.stages) else end))
+        if episode.kind == "expert" and done.any():
+            first = int(np.argmax(done))
+            end = end if done[first:].all() else first + int(np.argmin(done[first:]))
+        signals = {name: values[:end] for name, values in signals.items()}
+        stood = None if episode.stood is None else episode.stood - start
+        found.append(replace(episode, signals=signals, holds=holds[:end], done=done[:end], stood=stood))
+    return replace(evidence, episodes=tuple(found))
 
 
 def require_verified(task: TabletopTask, evidence: Evidence) -> None:

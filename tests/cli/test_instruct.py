@@ -12,7 +12,9 @@ import pytest
 
 from robo.cli.instruct import main
 from tasks.instruct.program import Program
+from tasks.registry import load_task
 from tasks.tabletop.put_item_in_drawer import PutItemInDrawer
+from tests.instruct.server import serving
 
 SAID = "open the top drawer"
 
@@ -36,6 +38,7 @@ def test_the_script_prints_stages_mission_and_safety(tmp_path):
     for line in (f"mission: {program.mission}", "goal:    opened_m > 0.1", f"safety:  {PutItemInDrawer.safety}"):
         assert line in done.stdout
     assert "written: mine/program.yaml" in done.stdout
+    assert "verified by " in done.stdout
 
 
 def test_json_is_a_program(capsys):
@@ -49,6 +52,24 @@ def test_without_an_instruction_it_is_the_tasks_own(capsys):
     code, out, _ = run(capsys, "put_item_in_drawer@ur5e", "--json")
     assert code == 0
     assert Program.parse(out) == Program.of(PutItemInDrawer())
+
+
+def test_a_reward_that_is_wrong_is_no_program(tmp_path, monkeypatch, capsys):
+    right = Program.of(load_task("pick_and_place"))
+    away = right.stages[0].model_copy(update={"distance": "", "shaping": "1 - exp(-reach_m / 0.1)"})
+    wrong = right.model_copy(update={"stages": (away, *right.stages[1:])})
+    with serving("a plan", wrong.model_dump_json(), right.model_dump_json()) as server:
+        monkeypatch.setenv("ROBO_LLM_URL", server.url)
+        monkeypatch.setenv("ROBO_LLM_MODEL", "backwards")
+        code, out, _ = run(capsys, "pick_and_place", "--writer", "llm")
+        assert code == 0 and "verified by" in out and len(server.asked) == 3
+        assert "moving away" in server.asked[-1]["messages"][-1]["content"], "the model is told what is wrong"
+    with serving("a plan", wrong.model_dump_json()) as server:
+        monkeypatch.setenv("ROBO_LLM_URL", server.url)
+        code, out, err = run(capsys, "pick_and_place", "--writer", "llm")
+        assert (code, out) == (2, "") and "moving away" in err
+        code, out, err = run(capsys, "pick_and_place", "--writer", "llm", "--unverified", "--json")
+        assert code == 0 and Program.parse(out).stages[0].shaping == away.shaping
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from robo.train.explore import Processes
 from robo.train.loop import resume
 from robo.train.loop import train as train_config
 from sim.tabletop import TabletopEnv
+from tasks.instruct.program import Program
 from tasks.registry import load_task
 from tasks.tabletop.base import tabletop_task
 
@@ -241,6 +242,34 @@ def test_bad_input_is_one_clear_error(demos: str, tmp_path: Path, capsys) -> Non
     told = capsys.readouterr().err
     assert "mpc" in told and "--demos PATH" in told and "Traceback" not in told
     assert not list(tmp_path.glob("*"))
+
+
+BACKWARDS = """
+from tasks.tabletop.reach import Reach
+from tasks.task import Stage
+
+
+class Backwards(Reach):
+    name = "backwards"
+    stages = (Stage(name="reach", condition="away_m < 0.02", shaping="1 - exp(-away_m / 0.1)"),)
+"""
+
+
+def test_training_does_not_start_on_a_reward_that_is_wrong(tmp_path: Path, capsys) -> None:
+    (tmp_path / "task.py").write_text(BACKWARDS)
+    task = str(tmp_path / "task.py")
+    words = ["--policy", "horizon", "--demos", "none", "--runs", str(tmp_path / "runs")]
+    assert train.main([task, *words]) == 2
+    assert "failed verification" in (told := capsys.readouterr().err) and "moving away" in told
+    assert train.main([task, *words, "--dry-run"]) == 2
+    assert "moving away" in capsys.readouterr().err
+    program = Program.of(tabletop_task(load_task("reach")))
+    away = program.stages[0].model_copy(update={"distance": "0.5 - away_m"})
+    program.model_copy(update={"stages": (away, *program.stages[1:])}).save(tmp_path / "away.yaml")
+    words = ["--policy", "zero", "--program", str(tmp_path / "away.yaml"), "--runs", str(tmp_path / "runs")]
+    assert train.main(["reach", *words]) == 2
+    assert "moving away" in (told := capsys.readouterr().err) and "Traceback" not in told
+    assert not (tmp_path / "runs").exists()
 
 
 def test_what_sees_serves_other_policies_and_other_trainings(demos: str, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tasks.instruct.writers import open_writer
 from tasks.registry import TASKS, load_task
 from tasks.tabletop.base import TabletopTask
 from tasks.task import Stage
+from tests.instruct.parts import PARTS
 
 WRITER = GrammarWriter()
 TABLETOP = sorted(name for name in TASKS if isinstance(TASKS.make(name), TabletopTask))
@@ -232,43 +233,7 @@ def test_instructions_of_instances(name):
         assert len(stages) == (2 * int(number.group()) if number else len(task(name).stages)), text
 
 
-@pytest.mark.parametrize(
-    ("name", "instruction", "stages", "goal"),
-    [
-        ("put_item_in_drawer", "open the top drawer", ["grip", "pull"], "opened_m > 0.1"),
-        ("put_item_in_drawer", "open the drawer and pick up the block", ["grip", "pull", "grasp"], "held_n > 0.5"),
-        ("put_item_in_drawer", "pick up the block", ["grasp"], "held_n > 0.5"),
-        ("pick_and_place", "pick the red cube up", ["grasp", "lift"], "held_n > 0.5 and lift_m > 0.03"),
-        ("phone_on_base", "lift the phone", ["grasp", "lift"], "held_n > 0.5 and lift_m > 0.03"),
-        ("push", "nudge the puck", ["push"], "moved_m > 0.02"),
-        ("open_drawer", "take hold of the handle", ["grip handle"], task("open_drawer").stages[0].condition),
-        ("put_shoes_in_box", "the box should be open", ["open the lid"], "lid_rad > 1.65"),
-        (
-            "take_shoes_out_of_box",
-            "take one shoe out",
-            ["open the lid", "grasp a shoe", "put it on the table"],
-            "one_m > 0 and held_n < 0.1",
-        ),
-        (
-            "put_books_on_bookshelf",
-            "shelve a book, then another, leave the others in the holder",
-            ["grasp first", "shelve first", "grasp second", "shelve second"],
-            "second_m > 0 and held_n < 0.1 and left_m > 0",
-        ),
-        (
-            "slide_cabinet_open_and_place_cups",
-            "slide the door to the left",
-            ["grip", "slide", "release"],
-            "opened_m > 0.06 and gripper_width_m > 0.03",
-        ),
-        (
-            "assemble_cabinet",
-            "put the top on",
-            ["grasp_top", "insert_top"],
-            "top_off_m < 0.003 and top_tilt_rad < 0.0873 and held_n < 0.1",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("name", "instruction", "stages", "goal"), PARTS)
 def test_part_of_a_task(name, instruction, stages, goal):
     program = written(name, instruction)
     assert [stage.name for stage in program.stages] == stages

@@ -12,14 +12,16 @@ from policies.stl.config import StlConfig, TrainConfig
 from policies.stl.learner import StlLearner
 from policies.stl.planner import load
 from robo.core.errors import ProgramError
-from robo.train.evidence import gather
+from robo.train.evidence import Verifier, gather
 from sim.tabletop import TabletopEnv
-from tasks.instruct.program import Program
-from tasks.instruct.verify import Evidence, require_verified, verify
+from tasks.instruct.grammar import GrammarWriter
+from tasks.instruct.program import Program, StageText
+from tasks.instruct.verify import Evidence, judged, reference, require_verified, verify
 from tasks.reach_avoid import ReachAvoid
 from tasks.registry import TASKS, load_task
 from tasks.tabletop.base import TabletopTask, tabletop_task
 from tests.instruct.mutants import MUTANTS
+from tests.instruct.parts import PARTS
 
 TABLETOP = [name for name in TASKS if isinstance(TASKS.make(name), TabletopTask)]
 SHORT = ("pick_and_place", "push", "open_drawer")
@@ -63,6 +65,13 @@ def test_evidence_is_what_the_environment_does():
 @pytest.mark.parametrize("name", [*TABLETOP, *(f"{name}@ur5e" for name in ("reach", "push", "pick_and_place"))])
 def test_rewards_of_the_tasks_pass(name):
     assert [str(finding) for finding in verify(_task(name), _evidence(name))] == []
+
+
+@pytest.mark.parametrize(("name", "instruction"), [part[:2] for part in PARTS])
+def test_rewards_of_parts_of_tasks_pass(name, instruction):
+    part = GrammarWriter().write(_task(name), instruction).apply(_task(name))
+    evidence = judged(_evidence(name), reference(part))
+    assert [str(finding) for finding in verify(part, evidence)] == []
 
 
 @pytest.mark.parametrize("name", SHORT)
@@ -120,6 +129,41 @@ def test_the_printed_error_is_named_with_its_numbers():
     assert all("moving away" in finding.text for finding in found if finding.check in ("sweep", "progress"))
     with pytest.raises(ProgramError, match=r"pays 0\.\d+ in the first third .* and 0\.\d+ in the last"):
         require_verified(made, _evidence("pick_and_place"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"goal": "opened_m > 0.01"}, "where the task's own goal does not"),
+        ({"mission": "F[0,5.5](opened_m > 0.01)"}, "that never come to the task's goal"),
+        ({"stages": [{"name": "grip", "condition": "handle_m < 0.02", "distance": "handle_m"}]}, "without success"),
+    ],
+)
+def test_a_part_is_judged_by_its_instruction_not_by_itself(changes, message):
+    task = _task("put_item_in_drawer")
+    right = GrammarWriter().write(task, "open the top drawer")
+    check = Verifier(task)
+    assert check(right) == []
+    wrong = Program.model_validate(right.model_dump() | changes)
+    assert any(message in line for line in check(wrong))
+
+
+def test_what_the_grammar_does_not_understand_is_judged_by_itself():
+    task = _task("pick_and_place")
+    said = {"instruction": "cube up, please, as high as a mug", "mission": "F[0,7](lift_m > 0.06)"}
+    stages = [{"name": "grasp", "condition": "held_n > 0.5", "distance": "reach_m"}]
+    stages += [{"name": "up", "condition": "lift_m > 0.06", "distance": "0.06 - lift_m"}]
+    program = Program.model_validate(said | {"stages": stages, "goal": "lift_m > 0.06"})
+    check = Verifier(task)
+    assert check(program) == []
+    stages[1]["distance"] = "lift_m"
+    assert any(
+        "moving away" in line
+        for line in check(program.model_copy(update={"stages": tuple(StageText(**stage) for stage in stages)}))
+    )
+    never = Program.model_validate(said | {"stages": stages, "goal": "lift_m > 0.5", "mission": "F[0,7](lift_m > 0.5)"})
+    with pytest.raises(ProgramError, match=r"expert of pick_and_place never succeeds at it"):
+        check(never)
 
 
 def test_evidence_of_something_else_is_refused():
