@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from policies.checks import require_positive
 from policies.learner import NothingToLearn, PolicyKind
+from robo.core.errors import ConfigError
 from tasks.tabletop.base import tabletop_task
 from tasks.task import Task
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from policies.expert.policy import Expert
 
 
+MOST_SWAY = 0.5
+
+
 @dataclass(frozen=True, kw_only=True)
 class MoveConfig:
     """How waypoints are followed.
@@ -24,13 +28,18 @@ class MoveConfig:
     Attributes:
         haste: Factor on the speeds of the script.
         patience_s: A waypoint that is not reached so long after it should have been is given up.
+        sway: Where nothing is near, no two ways are alike: so far they bend, as a share of their length (one standard
+            deviation). Who learns from demonstrations sees more than one line then.
     """
 
     haste: float = 1.0
     patience_s: float = 1.0
+    sway: float = 0.0
 
     def __post_init__(self) -> None:
         require_positive(self, "move", "haste", "patience_s")
+        if not 0 <= self.sway <= MOST_SWAY:
+            raise ConfigError(f"move.sway must lie in [0, {MOST_SWAY}], not {self.sway}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,10 @@ TURN_RAD_S = 2.0
 """Fastest turning on the way."""
 PEAK = 1.875
 """Of a minimum-jerk motion: its largest speed over its mean speed."""
+FARTHEST_M, TURN_RAD_M = 0.06, 1.0
+"""Of a way that bends: where it is long, it bends as much as if it were bent by so much; it turns by so much for it."""
+SLOWER = 0.3
+"""It may take so much longer."""
 SPEED_SHARE = 0.62
 """Of the joints' velocity limits, over a step; within one they may be half as fast again."""
 ROUNDS = 4
@@ -58,6 +62,7 @@ class Expert(Policy):
         """See `Policy`."""
         self._obs = obs
         self._script = self.task.script(lambda: self._obs)
+        self._random = np.random.default_rng(seed)
         q = self._model.qpos0.copy()
         q[self._joints] = self.task.robot.home_rad
         self._rest.set_target(q)
@@ -109,6 +114,11 @@ class Expert(Policy):
         turned = float(np.linalg.norm(angle(self._waypoint.rot @ self._rot.T)))
         haste = self.config.haste
         self._takes = PEAK / haste * max(distance / self._waypoint.speed_m_s, turned / TURN_RAD_S) + 1e-6
+        self._bend = np.zeros(6)
+        if self.config.sway and self._waypoint.free:
+            most = min(self.config.sway * distance, FARTHEST_M)
+            self._bend = most * np.repeat([1.0, TURN_RAD_M], 3) * self._random.normal(size=6)
+            self._takes *= self._random.uniform(1.0, 1.0 + SLOWER)
 
     def _arrived(self, waypoint: Waypoint) -> bool:
         late = self._elapsed - self._takes
@@ -125,8 +135,9 @@ class Expert(Policy):
         u = min(self._elapsed / self._takes, 1.0)
         s = u**3 * (10 - 15 * u + 6 * u**2)  # minimum jerk (Flash & Hogan 1985)
         pos, rot = self._from
-        self._pos = pos + s * (waypoint.pos - pos)
-        self._rot = turn(s * angle(waypoint.rot @ rot.T)) @ rot
+        aside = 16 * u**2 * (1 - u) ** 2 * self._bend  # 1 at half the time, at rest at both ends
+        self._pos = pos + s * (waypoint.pos - pos) + aside[:3]
+        self._rot = turn(aside[3:]) @ turn(s * angle(waypoint.rot @ rot.T)) @ rot
         return self._pos, self._rot, waypoint.width_m
 
     # ---- kinematics --------------------------------------------------------------------

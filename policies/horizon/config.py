@@ -36,12 +36,30 @@ class SenseConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class KeysConfig:
-    """How far is imagined."""
+    """What keyframes are for."""
 
     on: bool = True
-    """To the next keyframe; else always `world.actor.horizon` steps."""
+    """Whether imagination lasts to the next keyframe, else always `world.actor.horizon` steps; and whether what is
+    cloned is the way to the next keyframe of a demonstration, else the step that was taken. A way is right from
+    wherever it begins, while a step says nothing of what to do beside the demonstrated line."""
     find: KeyframeConfig = field(default_factory=KeyframeConfig)
     """What keyframes are."""
+    near_s: float = 0.15
+    """Of the way to a keyframe, so much is gone at the speed at which all would take that long, at most `speed`."""
+    speed: float = 0.8
+    """Of the largest motion, see `hardware.robots.commands`."""
+    before_s: float = 0.7
+    """A keyframe at which the gripper does nothing is left so long before it is reached: nobody has to come to rest."""
+    grip_s: float = 0.2
+    """The gripper does what it does at a keyframe so long before."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "keys", "near_s", "speed")
+        if min(self.before_s, self.grip_s) < 0 or self.speed > 1:
+            raise ConfigError(
+                f"keys.before_s and keys.grip_s must not be negative, keys.speed not exceed 1; they are "
+                f"{self.before_s}, {self.grip_s}, {self.speed}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

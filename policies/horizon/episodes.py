@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from hardware.robots.commands import REACH_M_S, TURN_RAD_S, angle
+from policies.horizon import tool
 from policies.horizon.config import HorizonConfig, KeysConfig
 from policies.observed import told
 from policies.perception.keyframes import key_horizons, keyframes
@@ -13,36 +15,44 @@ from policies.world.replay import Columns, moments
 from tasks.tabletop.base import TabletopTask
 
 BOUNDLESS = np.iinfo(np.int32).max
+IDLE = 0.05
+"""Of the gripper's range: what moves less does nothing."""
 
 
-def episode(task: TabletopTask, config: HorizonConfig, values: Mapping[str, np.ndarray]) -> Columns:
+def episode(task: TabletopTask, config: HorizonConfig, values: Mapping[str, np.ndarray], demo: bool) -> Columns:
     """An episode, see `policies.world.replay.moments`, beginning with what was seen before the first action.
 
     Args:
         task: What is wanted; rewards are its, whatever was recorded.
         config: Settings.
         values: Columns of a dataset, see `policies.observed.frame`, and ``features`` of what was seen, (T, ...).
+        demo: Whether somebody demonstrated it, who comes to rest at keyframes.
     """
-    signals = np.asarray(values["signals"], np.float32)
+    signals, state = np.asarray(values["signals"], np.float32), np.asarray(values["observation.state"], float)
+    keys = keyframes_of(task, config.keys, state)
+    actions = tool.seen_from(state, np.clip(np.asarray(values["action.ee_delta"], float), -1.0, 1.0))
     # Rows hold what was seen before an action and the signals after it; no picture shows where the last one led.
     observed = {
         "features": np.asarray(values["features"], np.float32),
         "proprio": proprio(task, values),
         "signals": np.concatenate([signals[:1], signals[:-1]]),
-        "horizons": horizons(task, config.keys, values["observation.state"]),
+        "horizons": horizons(config.keys, keys, len(state)),
+        "cloned": cloned(task, config.keys, state, actions, keys) if demo else actions,
     }
+    observed["cloned"] = np.clip(observed["cloned"], -1.0, 1.0).astype(np.float32)
     if config.train.truth:
-        observed["signals"] = np.concatenate([observed["signals"], truth(values)], axis=1)
-    actions = np.clip(np.asarray(values["action.ee_delta"], np.float32), -1.0, 1.0)
-    return moments(observed, actions[:-1], rewards(task, config, signals)[:-1], over=False)
+        told = tool.around_it(task, state, truth(values).astype(float)).astype(np.float32)
+        observed["signals"] = np.concatenate([observed["signals"], told], axis=1)
+    done = np.clip(actions, -1.0, 1.0).astype(np.float32)
+    return moments(observed, done[:-1], rewards(task, config, signals)[:-1], over=False)
 
 
 def proprio(task: TabletopTask, values: Mapping[str, np.ndarray]) -> np.ndarray:
     """The arm's own state, and what policies are told of the instance, (T, P) float32."""
-    state = np.asarray(values["observation.state"], np.float32)
+    own = tool.own(np.asarray(values["observation.state"], float)).astype(np.float32)
     if not len(told(task)):
-        return state
-    return np.concatenate([state, np.asarray(values["observation.environment_state"], np.float32)[:, told(task)]], 1)
+        return own
+    return np.concatenate([own, np.asarray(values["observation.environment_state"], np.float32)[:, told(task)]], 1)
 
 
 def truth(values: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -67,20 +77,46 @@ def rewards(task: TabletopTask, config: HorizonConfig, signals: np.ndarray) -> n
     return found
 
 
-def horizons(task: TabletopTask, config: KeysConfig, state: np.ndarray) -> np.ndarray:
-    """How many steps may be imagined from each moment, (T,) int64; of the last one none.
+def keyframes_of(task: TabletopTask, config: KeysConfig, state: np.ndarray) -> np.ndarray:
+    """Keyframes (K,) of an episode whose ``observation.state`` is (T, J + 8)."""
+    dof = task.robot.dof
+    velocity = np.gradient(state[:, :dof], task.ctrl_dt_s, axis=0) if len(state) > 1 else np.zeros((1, dof))
+    return keyframes(velocity, state[:, dof], task.ctrl_dt_s, config.find)
+
+
+def horizons(config: KeysConfig, keys: np.ndarray, frames: int) -> np.ndarray:
+    """How many steps may be imagined from each of some moments with keyframes, (T,) int64; of the last one none."""
+    left = key_horizons(keys, frames) if config.on else np.full(frames, BOUNDLESS)
+    left[-1] = 0
+    return left.astype(np.int64)
+
+
+def cloned(
+    task: TabletopTask, config: KeysConfig, state: np.ndarray, actions: np.ndarray, keys: np.ndarray
+) -> np.ndarray:
+    """What a demonstration says is to be done at each of its moments, (T, 7), as the tool sees it; see `KeysConfig`.
 
     Args:
         task: The task.
-        config: Whether keyframes count.
+        config: Whether that is the way to the next keyframe, and how it is gone.
         state: ``observation.state``, (T, J + 8).
+        actions: What was done, as the tool saw it, (T, 7).
+        keys: Keyframes, (K,).
     """
-    frames = len(state)
-    left = np.full(frames, BOUNDLESS)
-    if config.on:
-        dof = task.robot.dof
-        velocity = np.gradient(state[:, :dof].astype(float), task.ctrl_dt_s, axis=0)
-        keys = keyframes(velocity, state[:, dof].astype(float), task.ctrl_dt_s, config.find)
-        left = key_horizons(keys, frames)
-    left[-1] = 0
-    return left.astype(np.int64)
+    if not config.on:
+        return actions
+    frames, dt = np.arange(len(state)), task.ctrl_dt_s
+    edges = np.concatenate([[0], keys])
+    gripper = actions[:, -1]
+    after = [*edges[2:], edges[-1]]  # the keyframe after the next
+    idle = np.array([np.ptp(gripper[a:b]) < IDLE for a, b in zip(edges[:-1], after, strict=True)])
+    left = keys - np.where(idle, round(config.before_s / dt), 0)
+    ahead = keys[np.minimum(np.searchsorted(np.maximum.accumulate(left), frames, side="right"), len(keys) - 1)]
+    turns = tool.turned(state)
+    back = turns.transpose(0, 2, 1)
+    way = np.einsum("tij,tj->ti", back, state[ahead, -7:-4] - state[:, -7:-4]) / (REACH_M_S * config.near_s)
+    spin = np.stack([angle(turn) for turn in back @ turns[ahead]]) / (TURN_RAD_S * config.near_s)
+    most = np.maximum(1.0, np.abs(np.concatenate([way, spin], axis=1)).max(1, keepdims=True) / config.speed)
+    soon = np.minimum(frames + round(config.grip_s / dt), len(frames) - 1)
+    then = keys[np.minimum(np.searchsorted(keys, soon, side="right"), len(keys) - 1)]
+    return np.concatenate([way / most, spin / most, gripper[np.maximum(then - 1, 0), None]], axis=1)

@@ -181,7 +181,7 @@ class HorizonLearner(Learner):
             return {}
         values = self._demo(0)
         pictures = {view: values[f"rgb_{view}"] for view in self.config.mae.views}
-        return {"imagination": imagination(self.network, self._columns(values), pictures)}
+        return {"imagination": imagination(self.network, self._columns(values, shown=True), pictures)}
 
     # ---- to see --------------------------------------------------------------------
 
@@ -280,13 +280,14 @@ class HorizonLearner(Learner):
         self.network.begun.fill_(True)
 
     def _remember(self, values: Episode, demo: bool = False) -> None:
-        self.replay.add(self._columns(values), demo)
+        self.replay.add(self._columns(values, shown=demo and "success" not in values), demo)
 
-    def _columns(self, values: Episode) -> Columns:
+    def _columns(self, values: Episode, shown: bool) -> Columns:
         if "features" not in values:
             pictures = {view: torch.from_numpy(values[f"rgb_{view}"]) for view in self.config.mae.views}
-            values = {**values, "features": self.sight.along(pictures, self.device).numpy()}
-        return episode(self.task, self.config, values)
+            features = self.sight.along(pictures, self.device)
+            values = {**values, "features": self.network.seen(features, np.asarray(values["observation.state"], float))}
+        return episode(self.task, self.config, values, shown)
 
     def _batch(self, lived: int, demos: int) -> Batch:
         length = self.config.world.length

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
+from policies.horizon import tool
 from policies.horizon.config import HorizonConfig
 from policies.observed import around, told
 from policies.perception.sight import Sight
@@ -41,9 +43,26 @@ class HorizonNetwork(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.sight = Sight(config.mae, config.marks, known)
-        proprio = task.robot.dof + 8 + len(told(task))
+        proprio = tool.OWN + len(told(task))
         world: WorldConfig = config.world
-        plain = proprio + (known if self.sight.marks is not None else 0)  # what is told comes last of all features
-        signals = len(task.signals) + known
-        self.agent = Agent(world, self.sight.feature_size, ACTIONS, proprio, signals, seed, plain)
+        plain, features = proprio, self.sight.feature_size
+        if self.sight.marks is not None:  # what is told comes last of all features
+            plain, features = plain + tool.count(task), features - known + tool.count(task)
+        signals = len(task.signals) + (tool.count(task) if known else 0)
+        self.agent = Agent(world, features, ACTIONS, proprio, signals, seed, plain)
+        self.task = task
         self.register_buffer("begun", torch.zeros((), dtype=torch.bool))
+
+    def seen(self, features: torch.Tensor, state: np.ndarray) -> np.ndarray:
+        """Features of what sees (T, F) as the world model takes them, (T, F') float32: things are told from the tool.
+
+        Args:
+            features: See `policies.perception.sight.Sight`.
+            state: ``observation.state`` then, (T, J + 8).
+        """
+        marks = self.sight.marks
+        if marks is None:
+            return features.cpu().numpy()
+        scene = marks.scene(features).cpu().numpy().astype(float)
+        told = tool.around_it(self.task, state, scene).astype(np.float32)
+        return np.concatenate([features[:, : -marks.numbers].cpu().numpy(), told], axis=1)

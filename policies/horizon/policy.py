@@ -12,6 +12,7 @@ import torch
 
 from hardware.robots.commands import REACH_M_S
 from policies.commanded import Commanded
+from policies.horizon import tool
 from policies.horizon.config import HorizonConfig
 from policies.horizon.episodes import proprio
 from policies.horizon.network import ACTIONS, HorizonNetwork
@@ -56,8 +57,8 @@ class HorizonPolicy(Commanded):
         began, before = time.perf_counter(), self.due
         chunk = super().act(obs)
         # What was done, which is what was asked for only where the arm's limits allow it.
-        moved = tool_motion(self.task, before, self.due)
-        self._done = np.clip(moved, -1.0, 1.0)
+        moved = np.clip(tool_motion(self.task, before, self.due), -1.0, 1.0)
+        self._done = np.clip(tool.seen_from(proprioception(obs)[None], moved[None])[0], -1.0, 1.0)
         return replace(chunk, info={"plan_ms": 1e3 * (time.perf_counter() - began)})
 
     def keeps(self, obs: Obs) -> Mapping[str, np.ndarray]:
@@ -70,14 +71,15 @@ class HorizonPolicy(Commanded):
             return self._wander(obs)
         agent, generator = self.network.agent, self._generator if self.exploring else None
         seen = self.network.sight.features(self._pictures(obs))
-        self._features = seen[0].cpu().numpy()
-        numbers = proprio(self.task, self._numbers(obs))
+        values = self._numbers(obs)
+        state, numbers = values["observation.state"], proprio(self.task, values)
+        self._features = self.network.seen(seen, state)[0]
         first = self._done is None
         done = np.zeros(ACTIONS) if self._done is None else self._done
         self._state = agent.model.correct(
             self._state,
             self._put(done),
-            seen,
+            self._put(self._features),
             self._put(numbers[0]),
             torch.tensor([first], device=self.device),
             generator,
@@ -89,7 +91,7 @@ class HorizonPolicy(Commanded):
                 self._state, self._generator, self._plan, score=self._score, explore=self.exploring
             )
             action, self._plan = planned.action, planned.mean
-        return action[0].cpu().double().numpy()
+        return tool.seen_by_base(state, action.cpu().double().numpy())[0]
 
     def _wander(self, obs: Obs) -> np.ndarray:
         """To one place of the workspace after the other, the tool turned a little, the jaws somewhere."""

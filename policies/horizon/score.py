@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from policies.horizon import tool
 from policies.horizon.config import HorizonConfig
 from policies.horizon.network import truths
 from policies.world.actor import Score, formula_score
@@ -18,6 +19,6 @@ def score_of(task: TabletopTask, config: HorizonConfig) -> Score | None:
         return None
     formula = parse(f"eventually({task.goal}) and always({task.safety})", signals=task.signals)
     names = dict.fromkeys(task.signals, 1)
-    if rest := truths(task, config):
-        names["_around"] = rest
+    if truths(task, config):
+        names["_around"] = tool.count(task)
     return formula_score(formula, names, task.ctrl_dt_s)

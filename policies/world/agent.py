@@ -80,7 +80,7 @@ class Agent(nn.Module):
         losses, metrics = {"model": fit.loss, "actor": lesson.actor, "critic": lesson.critic}, {}
         if self.config.actor.cloning and batch.demo.any():
             where = batch.mask[:, 1:] & ~batch.is_first[:, 1:] & batch.demo[:, None]
-            cloning = self.behaviour.cloning(fit.states.latent[:, :-1], batch.actions[:, 1:], where)
+            cloning = self.behaviour.cloning(fit.states.latent[:, :-1], batch.cloned[:, :-1], where)
             losses["actor"] = losses["actor"] + self.config.actor.cloning * cloning
             metrics["cloning"] = cloning.item()
         for name, loss in losses.items():

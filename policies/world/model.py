@@ -39,6 +39,8 @@ class Batch:
         mask: Which moments there are, (B, T) bool, all true ones first; the others must be finite and do not count.
         horizons: Steps that imagination from there may last, (B, T) int: to the next keyframe, for example.
         demo: Which sequences are demonstrations, (B,) bool.
+        cloned: What is to be done next, for who imitates demonstrations, in [-1, 1], (B, T, A); of a last moment it
+            does not count.
     """
 
     features: Tensor
@@ -51,6 +53,7 @@ class Batch:
     mask: Tensor
     horizons: Tensor
     demo: Tensor
+    cloned: Tensor
 
     def __post_init__(self) -> None:
         rows = self.actions.shape[:2]
@@ -63,14 +66,16 @@ class Batch:
     def of(cls, columns: Mapping[str, np.ndarray], demo: bool = False) -> Batch:
         """What `policies.world.replay.Replay.sample` drew, all demonstrations or none.
 
-        Without ``proprio`` or ``signals`` there are none; without ``horizons`` every moment has a boundless one; other
-        columns are left out.
+        Without ``proprio`` or ``signals`` there are none, without ``horizons`` each moment has a boundless one, without
+        ``cloned`` it is what was done next. Other columns are left out.
         """
         mask = torch.from_numpy(columns["mask"])
         nothing = np.zeros((*mask.shape, 0), np.float32)
         boundless = np.full(mask.shape, np.iinfo(np.int32).max)
-        given = {"proprio": nothing, "signals": nothing, "horizons": boundless, **columns}
-        numbers = ("features", "proprio", "actions", "rewards", "continues", "signals")
+        actions = columns["actions"]
+        done = np.concatenate([actions[:, 1:], np.zeros_like(actions[:, :1])], axis=1)
+        given = {"proprio": nothing, "signals": nothing, "horizons": boundless, "cloned": done, **columns}
+        numbers = ("features", "proprio", "actions", "rewards", "continues", "signals", "cloned")
         return cls(
             **{name: torch.from_numpy(given[name]).float() for name in numbers},
             is_first=torch.from_numpy(columns["is_first"]),

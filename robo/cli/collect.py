@@ -16,6 +16,7 @@ finished can be read meanwhile. Episode i is drawn by seed SEED + i; training an
 
 examples:
   robo-collect pick_and_place --episodes 50
+  robo-collect pick_and_place --sway 0.2 --out datasets/no_two_alike
   robo-collect stack_cubes --policy random --episodes 20 --views front,left,wrist --size 64 --out datasets/random
   robo-collect pick_and_place --policy runs/pick_and_place/last --successes --looks --workers 2
   robo-data stats datasets/pick_and_place"""
@@ -33,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=96, metavar="PX", help="height and width of pictures (96)")
     parser.add_argument("--looks", action="store_true", help="vary colours, textures, light and cameras")
     parser.add_argument("--successes", action="store_true", help="keep episodes that succeed, try again otherwise")
+    parser.add_argument(
+        "--sway", type=float, default=0.0, metavar="SHARE", help="bend the expert's ways by so much (0)"
+    )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (1)")
     parser.add_argument("--out", metavar="FOLDER", help="where (datasets/TASK)")
     args = parser.parse_args(argv)
@@ -53,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         size=args.size,
         looks=args.looks,
         successes=args.successes,
+        sway=args.sway,
     )
     folder = Path(args.out or f"datasets/{load_task(args.task).name}")
     succeeded = done = 0

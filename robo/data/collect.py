@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from policies.expert import ExpertConfig, MoveConfig
+from policies.expert import load as load_expert
 from policies.observed import around, frame
 from policies.policy import Policy
 from policies.registry import POLICIES
@@ -45,6 +47,7 @@ class Order:
         size: Height and width of their pictures [px], an even number.
         looks: Whether colours, textures, light and cameras differ from episode to episode.
         successes: Keep episodes that succeed only; seeds go on until there are enough.
+        sway: How much the ways of the expert differ, see `policies.expert.MoveConfig`.
     """
 
     task: str
@@ -55,12 +58,15 @@ class Order:
     size: int = 96
     looks: bool = False
     successes: bool = False
+    sway: float = 0.0
 
     def __post_init__(self) -> None:
         if self.episodes < 1 or self.seed < 0:
             raise ConfigError(f"episodes must be at least 1 and seed at least 0, not {self.episodes} and {self.seed}")
         if self.size < 2 or self.size % 2:
             raise ConfigError(f"size must be an even number of pixels, not {self.size}")
+        if self.sway and self.policy != "expert":
+            raise ConfigError(f"sway is the expert's, policy {self.policy} has none; leave it out")
 
 
 def features(task: TabletopTask, order: Order) -> Features:
@@ -110,7 +116,7 @@ def collect(
     """
     task = tabletop_task(load_task(order.task))
     wanted = features(task, order)
-    _check_pictures(order, actor(order.policy, task))  # what does not fit is said now
+    _check_pictures(order, actor(order.policy, task, order.sway))  # what does not fit is said now
     folder = Path(folder)
     if (folder / layout.INFO).exists():
         raise RunError(f"{folder} holds a whole dataset already; name another folder, or remove it")
@@ -135,13 +141,15 @@ def collect(
     return Dataset(folder)
 
 
-def actor(policy: str, task: TabletopTask) -> Policy:
-    """A policy by name (``expert``, ``random``, ``zero``), or that of a run folder.
+def actor(policy: str, task: TabletopTask, sway: float = 0.0) -> Policy:
+    """A policy by name (``expert``, which may sway, ``random``, ``zero``), or that of a run folder.
 
     Raises:
         RoboError: No such policy or run, or it does not move a gripper.
     """
-    if policy in ("expert", "random", "zero"):
+    if policy == "expert":
+        found = load_expert(task, ExpertConfig(move=MoveConfig(sway=sway)), {}, "cpu")
+    elif policy in ("random", "zero"):
         kind = POLICIES.make(policy)
         found = kind.load(task, kind.config(), {}, "cpu")
     else:
@@ -230,7 +238,7 @@ def _work(folder: Path, order: Order, wanted: Features, seeds: list[int], said: 
     os.environ.setdefault("LP_NUM_THREADS", "0")  # see `sim.vector`
     try:
         task = tabletop_task(load_task(order.task))
-        policy = actor(order.policy, task)
+        policy = actor(order.policy, task, order.sway)
         env = _environment(task, order)
         with Writer(folder, wanted) as writer:
             for seed in seeds:

@@ -64,6 +64,7 @@ class Waypoint:
         speed_m_s: Fastest on the way; turning takes its share of it.
         near_m: So close the tool has to come before the next.
         wait_s: Stays there for so long.
+        free: Nothing is near, so that another way there would do as well.
     """
 
     pos: np.ndarray
@@ -72,6 +73,7 @@ class Waypoint:
     speed_m_s: float = 0.35
     near_m: float = 0.004
     wait_s: float = 0.0
+    free: bool = False
 
 
 class TabletopTask(SceneTask):

@@ -19,7 +19,7 @@ def grasp(
 ) -> Iterator[Waypoint]:
     """Come from behind along the tool's axis with open jaws, close on something of a thickness."""
     behind = pos - back_m * rot[:, 2]
-    yield Waypoint(pos=behind, rot=rot, width_m=open_m, near_m=0.01)
+    yield Waypoint(pos=behind, rot=rot, width_m=open_m, near_m=0.01, free=True)
     yield Waypoint(pos=pos, rot=rot, width_m=open_m, speed_m_s=0.2)
     yield close(pos, rot, thickness_m)
 
@@ -32,7 +32,7 @@ def close(pos: np.ndarray, rot: np.ndarray, thickness_m: float) -> Waypoint:
 def carry(start: np.ndarray, end: np.ndarray, rot: np.ndarray, width_m: float, over_m: float) -> Iterator[Waypoint]:
     """Lift what is held to a height, take it over the end, put it down there."""
     yield Waypoint(pos=np.array([*start[:2], over_m]), rot=rot, width_m=width_m, near_m=0.015)
-    yield Waypoint(pos=np.array([*end[:2], over_m]), rot=rot, width_m=width_m, near_m=0.006)
+    yield Waypoint(pos=np.array([*end[:2], over_m]), rot=rot, width_m=width_m, near_m=0.006, free=True)
     yield Waypoint(pos=end, rot=rot, width_m=width_m, speed_m_s=0.12)
 
 

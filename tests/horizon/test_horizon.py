@@ -10,8 +10,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from scipy.spatial.transform import Rotation
 
-from policies.horizon.episodes import BOUNDLESS, episode, horizons, rewards
+from policies.expert import MoveConfig
+from policies.expert.policy import Expert
+from policies.horizon import tool
+from policies.horizon.config import KeysConfig
+from policies.horizon.episodes import BOUNDLESS, cloned, episode, horizons, keyframes_of, rewards
 from policies.horizon.learner import HorizonLearner
 from policies.horizon.policy import HorizonPolicy
 from policies.horizon.score import score_of
@@ -21,7 +26,7 @@ from robo.core.errors import ConfigError, RoboError, RunError, UnknownNameError
 from robo.data.collect import Order, collect
 from robo.dataset.lerobot import Dataset
 from robo.train.config import Config, build
-from robo.train.explore import Processes
+from robo.train.explore import Processes, play
 from robo.train.loop import resume
 from robo.train.loop import train as train_config
 from sim.tabletop import TabletopEnv
@@ -166,14 +171,24 @@ def test_moments_come_after_their_actions(demos: str) -> None:
     task, settings = tabletop_task(made.open_task()), made.settings
     values = dict(dataset.episode(0, dataset.features.columns))
     frames = len(values["signals"])
-    found = episode(task, settings, values | {"features": np.arange(frames)[:, None]})
+    found = episode(task, settings, values | {"features": np.arange(frames)[:, None]}, demo=True)
     assert len(found["actions"]) == frames and found["is_first"].sum() == 1
     count = len(task.signals)
     for k in (1, 7, frames - 1):  # what was seen at k follows the action before
         assert found["features"][k, 0] == k
-        np.testing.assert_allclose(found["actions"][k], np.clip(values["action.ee_delta"][k - 1], -1, 1))
+        before = np.asarray(values["observation.state"], float)[k - 1]
+        turned = Rotation.from_quat(before[-4:], scalar_first=True)
+        moved, spun = turned.apply(found["actions"][k, :3]), turned.apply(found["actions"][k, 3:6])
+        done = np.clip(values["action.ee_delta"][k - 1], -1, 1)
+        np.testing.assert_allclose(np.concatenate([moved, spun, found["actions"][k, 6:]]), done, atol=1e-5)
         np.testing.assert_allclose(found["signals"][k, :count], values["signals"][k - 1])
-        np.testing.assert_allclose(found["signals"][k, count:], values["observation.environment_state"][k])
+        things = len(found["signals"][k, count:])
+        assert things == tool.count(task)
+        place = (
+            np.asarray(values["observation.environment_state"], float)[k, :3] - values["observation.state"][k, -7:-4]
+        )
+        turned = Rotation.from_quat(values["observation.state"][k, -4:], scalar_first=True)
+        np.testing.assert_allclose(found["signals"][k, count : count + 3], turned.inv().apply(place), atol=1e-5)
         assert abs(found["rewards"][k] - values["reward"][k - 1]) < 1e-5  # of the task's own stages
     assert found["horizons"][-1] == 0 and (found["horizons"][:-1] > 0).all()
 
@@ -190,9 +205,60 @@ def test_rewards_follow_the_text_of_the_task(demos: str) -> None:
 
 def test_without_keyframes_imagination_has_no_bound_of_its_own(demos: str) -> None:
     dataset = Dataset(Path(demos))
-    state, task = np.asarray(dataset.episode(0)["observation.state"]), tabletop_task(load_task(TASK))
-    on, off = (horizons(task, config(demos, keys={"on": flag}).settings.keys, state) for flag in (True, False))
+    state, task = np.asarray(dataset.episode(0)["observation.state"], float), tabletop_task(load_task(TASK))
+    settings = [config(demos, keys={"on": flag}).settings.keys for flag in (True, False)]
+    keys = keyframes_of(task, settings[0], state)
+    on, off = (horizons(found, keys, len(state)) for found in settings)
     assert (off[:-1] == BOUNDLESS).all() and off[-1] == 0 and (on < len(state)).all() and (np.diff(on) >= -1).all()
+
+
+def test_what_is_cloned_is_the_way_to_the_next_keyframe() -> None:
+    task = tabletop_task(load_task("pick_and_place"))
+    env = TabletopEnv(task)
+    values = play(env, Expert(task, MoveConfig(sway=0.2)), 3)
+    env.close()
+    state = np.asarray(values["observation.state"], float)
+    actions = tool.seen_from(state, np.asarray(values["action.ee_delta"], float))
+    settings = KeysConfig()
+    keys = keyframes_of(task, settings, state)
+    found = cloned(task, settings, state, actions, keys)
+    np.testing.assert_array_equal(cloned(task, KeysConfig(on=False), state, actions, keys), actions)
+    assert np.abs(found).max() <= 1 + 1e-9 and np.abs(found[:, :6]).max() <= settings.speed + 1e-9
+    grasp = int(np.argmax(np.diff(state[:, -8]) < -1e-4))  # when the jaws begin to close
+    here = next(k for k in keys if abs(k - grasp) <= 3)
+    for k in (here - 12, here - 8, here - 4):  # straight to where it will be, however the demonstrator went
+        way = tool.turned(state)[k].T @ (state[here, -7:-4] - state[k, -7:-4])
+        np.testing.assert_allclose(found[k, :3] @ way, np.linalg.norm(found[k, :3]) * np.linalg.norm(way), rtol=1e-6)
+    assert found[here - 8, -1] > 0.9 and found[here, -1] < 0.0  # open on the way, then closed
+    moved = np.linalg.norm(found[: here - 5, :3], axis=1)
+    assert moved.min() > 0.2, "nobody waits above the cube"
+
+
+def test_the_tool_sees_the_same_wherever_the_table_stands() -> None:
+    task = tabletop_task(load_task("pick_and_place"))
+    rng = np.random.default_rng(0)
+    state, scene = rng.normal(size=(6, 15)), rng.normal(size=(6, 14))
+    motions = rng.uniform(-1, 1, size=(6, 7))
+    for rows, first in ((state, 11), (scene, 3), (scene, 10)):
+        rows[:, first : first + 4] /= np.linalg.norm(rows[:, first : first + 4], axis=1, keepdims=True)
+    seen = tool.around_it(task, state, scene)
+    assert seen.shape == (6, tool.count(task)) and tool.own(state).shape == (6, tool.OWN)
+    np.testing.assert_allclose(tool.seen_by_base(state, tool.seen_from(state, motions)), motions, atol=1e-12)
+    around = Rotation.from_euler("z", 0.7)
+    aside = np.array([0.3, -0.2, 0.0])
+
+    def moved(rows: np.ndarray, place: int, quat: int) -> np.ndarray:
+        rows = rows.copy()
+        rows[:, place : place + 3] = around.apply(rows[:, place : place + 3]) + aside
+        turned = around * Rotation.from_quat(rows[:, quat : quat + 4], scalar_first=True)
+        rows[:, quat : quat + 4] = turned.as_quat(scalar_first=True)
+        return rows
+
+    other, things = moved(state, 8, 11), moved(moved(scene, 0, 3), 7, 10)
+    np.testing.assert_allclose(tool.around_it(task, other, things), seen, atol=1e-9)
+    np.testing.assert_allclose(tool.own(other), tool.own(state), atol=1e-9)
+    spun = np.concatenate([around.apply(motions[:, :3]), around.apply(motions[:, 3:6]), motions[:, 6:]], axis=1)
+    np.testing.assert_allclose(tool.seen_from(other, spun), tool.seen_from(state, motions), atol=1e-9)
 
 
 def test_the_specification_is_read_from_imagined_signals(demos: str) -> None:
@@ -204,8 +270,7 @@ def test_the_specification_is_read_from_imagined_signals(demos: str) -> None:
     env = TabletopEnv(task)
     _, info = env.reset(seed=0)
     env.close()
-    known = sum(int(np.prod(s)) for n, s in task.observation.items() if not n.startswith(("ee_", "gripper")))
-    now = torch.tensor([*info["signals"].values(), *[0.0] * known], dtype=torch.float32)
+    now = torch.tensor([*info["signals"].values(), *[0.0] * tool.count(task)], dtype=torch.float32)
     there = now.clone()
     safe = now.repeat(2, 4, 1).requires_grad_()
     rho = score(safe)

@@ -93,4 +93,5 @@ def batch(rows: int = 4, length: int = 7, seed: int = 0, signals: int = 2) -> Ba
         mask=torch.ones(rows, length, dtype=torch.bool),
         horizons=torch.full((rows, length), 99),
         demo=torch.arange(rows) >= rows // 2,
+        cloned=noise(2).tanh(),
     )
