@@ -133,6 +133,8 @@ def test_what_cannot_be_recorded_is_refused(tmp_path: Path, capsys) -> None:
         (["pick_and_place", "--size", "33"], "even number"),
         (["pick_and_place", "--episodes", "0"], "at least 1"),
         (["pick_and_place", "--workers", "0"], "--workers must be 1 or more"),
+        (["pick_and_place", "--sway", "2"], "move.sway must lie in [0, 0.5]"),
+        (["pick_and_place", "--sway", "0.1", "--policy", "zero"], "sway is the expert's"),
     ):
         assert robo_collect.main([*words, "--out", str(tmp_path / "no")]) == 2
         told = capsys.readouterr().err

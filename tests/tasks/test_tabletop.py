@@ -10,7 +10,7 @@ from gymnasium.utils.env_checker import check_env
 
 import sim
 from hardware.robots.commands import COMMANDS
-from policies.expert import ExpertConfig, load
+from policies.expert import ExpertConfig, MoveConfig, load
 from robo.core.errors import ConfigError, TaskError, UnknownNameError
 from robo.data.rollout import TabletopRollout
 from robo.evaluate.worlds import open_world
@@ -134,6 +134,34 @@ def test_the_expert_succeeds_within_the_specification(task: TabletopTask) -> Non
         assert rollout.success and rollout.satisfied and not rollout.violations, (seed, rollout.parts)
         assert task.stages_reached(rollout.signals) == len(task.stages)
     world.close()
+
+
+def test_where_nothing_is_near_other_ways_do_as_well(task: TabletopTask) -> None:
+    world, policy = open_world(task), load(task, ExpertConfig(move=MoveConfig(sway=0.2)), {}, "cpu")
+    one, again = world.roll_out(policy, 2, "expert"), world.roll_out(policy, 2, "expert")
+    world.close()
+    assert isinstance(one, TabletopRollout) and isinstance(again, TabletopRollout)
+    assert one.success and not one.violations
+    assert all(np.array_equal(value, again.signals[name]) for name, value in one.signals.items())
+
+
+def test_no_two_ways_are_alike_for_who_sways() -> None:
+    env = TabletopEnv("pick_and_place")
+
+    def way(sway: float, seed: int) -> np.ndarray:
+        policy = load(env.task, ExpertConfig(move=MoveConfig(sway=sway)), {}, "cpu")
+        obs, _ = env.reset(seed=5)
+        policy.reset(obs, seed)
+        places = []
+        for _ in range(30):
+            obs, *_ = env.step(env.action(policy.act(obs)))
+            places.append(obs["ee_pos"])
+        return np.stack(places)
+
+    assert np.array_equal(way(0.0, 1), way(0.0, 2)) and np.array_equal(way(0.2, 1), way(0.2, 1))
+    assert np.abs(way(0.2, 1) - way(0.2, 2)).max() > 0.02
+    with pytest.raises(ConfigError, match=r"move\.sway must lie in \[0, 0.5\], not 1"):
+        MoveConfig(sway=1.0)
 
 
 def test_signals_of_a_batch_are_those_of_each(env: TabletopEnv) -> None:
