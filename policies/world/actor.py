@@ -20,6 +20,8 @@ from policies.world.rssm import State
 from robo.core.errors import ConfigError
 
 Tensor = torch.Tensor
+EXACT = 0.1
+"""Of the range of an action: so far from the demonstrated one costs as much as a nat."""
 Score = Callable[[Tensor], Tensor]
 """Robustness of imagined signals (N, H + 1, S), the start first: of every row (N,), or of every step (N, H). Rows that
 are shorter than H repeat their last moment. Differentiable, where actors learn through the model."""
@@ -246,15 +248,20 @@ class ActorCritic(nn.Module):
         return Lesson(actor, critic, {name: value.detach() for name, value in metrics.items()}, span)
 
     def cloning(self, latents: Tensor, actions: Tensor, where: Tensor) -> Tensor:
-        """Negative log-likelihood of what demonstrators did, per number of an action, () (RoboHorizon's BC loss).
+        """How far from what demonstrators did, per number of an action, () (RoboHorizon's BC loss).
+
+        The middle action is drawn to theirs by the absolute error, in units of `EXACT`: where demonstrators now did one
+        thing and now another it takes up one of them, and not what lies between. Its spread, by likelihood.
 
         Args:
             latents: Where, (..., L); detached here.
             actions: What they did then, (..., A).
             where: Which of these count, (...).
         """
-        said = self.actor(latents.detach()).log_prob_of(actions)
-        return -mean_of(said, where.float()) / actions.shape[-1]
+        says = self.actor(latents.detach())
+        far = (torch.tanh(says.mean) - actions).abs().sum(-1) / EXACT
+        likely = says._replace(mean=says.mean.detach()).log_prob_of(actions)
+        return mean_of(far - likely, where.float()) / actions.shape[-1]
 
 
 def judged(

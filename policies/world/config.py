@@ -130,8 +130,7 @@ class ActorConfig:
     return_rate: float = 0.01
     """By which the range of returns follows a batch's; returns are divided by it where it exceeds 1 (DreamerV3)."""
     cloning: float = 1.0
-    """Weight of the negative log-likelihood of demonstrated actions, a number of an action's dimensions; RoboHorizon's
-    BC loss."""
+    """Weight of the distance from demonstrations, see `policies.world.actor.ActorCritic.cloning`; RoboHorizon's BC loss."""
     doubt: float = 0.0
     """Of the ensemble's disagreement, subtracted from rewards; negative: sought, to explore (COPlanner)."""
     robustness: float = 0.0
@@ -225,8 +224,8 @@ PRESETS = {
     "paper": WorldConfig(),
     "small": WorldConfig(
         model=ModelConfig(
-            dynamics=DynamicsConfig(deter=256, hidden=256, groups=16, classes=15, memory=8),
-            units=256,
+            dynamics=DynamicsConfig(deter=128, hidden=128, groups=16, classes=15, memory=8),
+            units=128,
             features_weight=0.1,
             signals_weight=3.0,
             kl_weight=0.3,
@@ -237,8 +236,8 @@ PRESETS = {
         actor=ActorConfig(units=128, layers=2, horizon=12, starts=96),
         plan=PlanConfig(horizon=5, samples=40, from_actor=8, elites=8, iterations=3),
         rate=RateConfig(model=6e-4, actor=3e-4, critic=3e-4),
-        batch=12,
-        demos=4,
+        batch=8,
+        demos=8,
         length=24,
     ),
 }
