@@ -130,7 +130,7 @@ class ActorConfig:
     return_rate: float = 0.01
     """By which the range of returns follows a batch's; returns are divided by it where it exceeds 1 (DreamerV3)."""
     cloning: float = 1.0
-    """Weight of the distance from demonstrations, see `policies.world.actor.ActorCritic.cloning`; RoboHorizon's BC loss."""
+    """Weight of the distance from demonstrations, RoboHorizon's BC loss; see `policies.world.actor`."""
     doubt: float = 0.0
     """Of the ensemble's disagreement, subtracted from rewards; negative: sought, to explore (COPlanner)."""
     robustness: float = 0.0

@@ -227,6 +227,19 @@ def test_imagination_begins_where_there_is_something_to_imagine():
     assert metrics["imagined_steps"] == pytest.approx(3 * 2 / 5)
 
 
+def test_of_two_things_that_are_demonstrated_one_is_taken_up():
+    torch.manual_seed(0)
+    behaviour = ActorCritic(tiny(cloning=1.0).actor, 4, 1, 41)
+    latents = torch.zeros(60, 4)
+    actions = torch.where(torch.arange(60)[:, None] < 40, 0.6, -0.6)  # twice as often
+    optimiser = torch.optim.Adam(behaviour.actor.parameters(), lr=3e-3)
+    for _ in range(400):
+        optimiser.zero_grad()
+        behaviour.cloning(latents, actions, torch.ones(60, dtype=torch.bool)).backward()
+        optimiser.step()
+    assert behaviour.actor.act(latents[:1], None).item() == pytest.approx(0.6, abs=0.05)
+
+
 def test_only_what_demonstrators_did_is_cloned():
     data = batch(rows=4)  # the last two are demonstrations
     first, mask = data.is_first.clone(), data.mask.clone()
@@ -235,13 +248,13 @@ def test_only_what_demonstrators_did_is_cloned():
     data = replace(data, is_first=first, mask=mask)
 
     def cloned(*places: tuple[int, int]) -> float:
-        actions = data.actions.clone()
+        values = data.cloned.clone()
         for row, t in places:
-            actions[row, t] = -0.9
-        return agent().update(replace(data, actions=actions), generator())["cloning"]
+            values[row, t] = -0.9
+        return agent().update(replace(data, cloned=values), generator())["cloning"]
 
-    assert cloned((0, 1), (1, 3), (2, 0), (2, 4), (3, 6)) == cloned()
-    assert cloned((2, 6)) != cloned() and cloned((3, 4)) != cloned()
+    assert cloned((0, 1), (1, 3), (2, 6), (2, 3), (3, 5)) == cloned()
+    assert cloned((2, 5)) != cloned() and cloned((3, 3)) != cloned()
     assert "cloning" not in agent().update(replace(data, demo=torch.zeros(4, dtype=torch.bool)), generator())
 
 
