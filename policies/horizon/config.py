@@ -68,9 +68,9 @@ class ExploreConfig:
 
     processes: int = 1
     """That play."""
-    babble: int = 200
+    babble: int = 600
     """Episodes of random motion, before all else ..."""
-    babble_steps: int = 40
+    babble_steps: int = 30
     """... that end after so many control steps: what is where differs between episodes, not within."""
     episodes: int = 4
     """Of a round ..."""
@@ -117,8 +117,9 @@ class HorizonConfig:
 
     demos: str = ""
     """Folder of the demonstrations; `robo-collect` records them."""
-    act: Literal["actor", "mpc"] = "actor"
-    """Who acts: the actor, or a plan made in the world model at every step."""
+    act: Literal["actor", "drawn", "mpc"] = "actor"
+    """Who acts: the actor's middle action, one drawn from what the actor says, which does not stand still where it is
+    of two minds, or a plan made in the world model at every step."""
     mae: MaeConfig = field(default_factory=MaeConfig)
     marks: MarksConfig = field(default_factory=MarksConfig)
     sense: SenseConfig = field(default_factory=SenseConfig)
@@ -130,8 +131,8 @@ class HorizonConfig:
     def __post_init__(self) -> None:
         if self.marks.on and not self.train.truth:
             raise ConfigError("marks.on needs train.truth, for marks are learned from it; set both or neither")
-        if self.act not in ("actor", "mpc"):
-            raise UnknownNameError("act", self.act, ("actor", "mpc"))
+        if self.act not in ("actor", "drawn", "mpc"):
+            raise UnknownNameError("act", self.act, ("actor", "drawn", "mpc"))
 
 
 def _without_keys(config: HorizonConfig, mae: MaeConfig) -> HorizonConfig:

@@ -25,6 +25,8 @@ from tasks.tabletop.base import TabletopTask
 
 ERRAND_S, SPEED, STIR = 1.0, 0.8, 0.3
 """Random motion goes to a place for so long at most, with that share of full speed, shaken by so much at every step."""
+MEDDLING, BESIDE_M = 0.6, 0.03
+"""Share of its places that are where something is, and how far beside it."""
 
 
 class HorizonPolicy(Commanded):
@@ -84,22 +86,30 @@ class HorizonPolicy(Commanded):
             torch.tensor([first], device=self.device),
             generator,
         )
-        if self.config.act == "actor":
-            action = agent.behaviour.actor.act(self._state.latent, generator)
-        else:
+        if self.config.act == "mpc":
             planned = agent.planner.plan(
                 self._state, self._generator, self._plan, score=self._score, explore=self.exploring
             )
             action, self._plan = planned.action, planned.mean
+        else:
+            drawn = self.exploring or self.config.act == "drawn"
+            action = agent.behaviour.actor.act(self._state.latent, self._generator if drawn else None)
         return tool.seen_by_base(state, action.cpu().double().numpy())[0]
 
     def _wander(self, obs: Obs) -> np.ndarray:
-        """To one place of the workspace after the other, the tool turned a little, the jaws somewhere."""
+        """To one place of the workspace after the other, the tool turned a little, the jaws somewhere.
+
+        Often that is where something is, which the simulator knows: what is touched, pushed and hidden by the arm has
+        to be seen as well.
+        """
         if self._left == 0:
             area = self.task.robot.workspace
             assert area is not None
             half = np.array([*area.half_m, area.height_m / 2])
             place = np.array([*area.centre_m, area.height_m / 2]) + self._rng.uniform(-half, half)
+            bodies = (*self.task.things, *self.task.fixtures)
+            if bodies and self._rng.uniform() < MEDDLING:
+                place = obs[f"{bodies[self._rng.integers(len(bodies))]}_pos"] + self._rng.normal(size=3) * BESIDE_M
             self._errand = np.concatenate([place, self._rng.uniform(-1, 1, 3) * STIR, self._rng.uniform(-1, 1, 1)])
             self._left = int(self._rng.integers(1, round(ERRAND_S / self.task.ctrl_dt_s) + 1))
         self._left -= 1

@@ -129,7 +129,7 @@ def test_a_kill_loses_nothing(demos: str, tmp_path: Path) -> None:
     assert all(torch.equal(weights[name], found[name]) for name in weights)
 
 
-@pytest.mark.parametrize("act", ["actor", "mpc"])
+@pytest.mark.parametrize("act", ["actor", "drawn", "mpc"])
 def test_it_acts_in_physics_the_same_every_time_within_limits(act: str, demos: str) -> None:
     made = config(demos, act=act, world={"plan": {"robustness": 0.1}})
     trained = learner(made)
