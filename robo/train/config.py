@@ -8,6 +8,7 @@ options on the command line, later ones winning. Nothing here imports torch unle
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,6 +213,13 @@ def _type_name(kind: Any) -> str:
     )
 
 
+def _unknown_key(name: str, known: Sequence[str]) -> UnknownNameError:
+    """Kinds of policies have up to a hundred keys: those alike are named, and of the others their groups."""
+    alike = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    groups = {f"{first}{dot}*" if dot else first for first, dot, _ in (key.partition(".") for key in known)}
+    return UnknownNameError("config key", name, {*alike, *groups}, "robo-train TARGET --dry-run prints all keys")
+
+
 def _check_keys(values: Mapping[str, Any], known: Sequence[str], prefix: str = "") -> None:
     groups = {key.rpartition(".")[0] for key in known} - {""}
     for key, value in values.items():
@@ -219,7 +227,7 @@ def _check_keys(values: Mapping[str, Any], known: Sequence[str], prefix: str = "
         if name in known:
             continue
         if name not in groups:
-            raise UnknownNameError("config key", name, known)
+            raise _unknown_key(name, known)
         if not isinstance(value, Mapping):
             inner = [k for k in known if k.startswith(f"{name}.")]
             raise ConfigError(f"config key {name!r} is a group ({', '.join(inner)}), not {value!r}")

@@ -66,6 +66,7 @@ def test_a_task_file_is_relative_to_the_config_file(tmp_path):
         ({"checkpoint_every": "0"}, "'checkpoint_every' must be at least 1"),
         ({"name": "../x"}, "'name' must be one folder name"),
         ({"settings": "3"}, "unknown config key 'settings'"),
+        ({"out": "x"}, "task, threads, train.*; robo-train TARGET --dry-run prints all keys"),
         ({"policy": "tox"}, "unknown policy 'tox': did you mean 'toy'?"),
     ],
 )
