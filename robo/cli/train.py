@@ -35,7 +35,7 @@ examples:
   robo-train reach_avoid
   robo-train configs/reach_avoid.yaml --seed 3 --train.steps 2000
   robo-train open_drawer --policy diffusion --demos datasets/open_drawer
-  robo-collect pick_and_place --size 64 --views front,left,right,wrist --out datasets/four_views
+  robo-collect pick_and_place --size 64 --views front,left,right,wrist --sway 0.2 --out datasets/four_views
   robo-train pick_and_place --policy horizon --preset small --demos datasets/four_views
   robo-train --resume runs/reach_avoid/last
 
