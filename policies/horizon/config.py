@@ -80,16 +80,13 @@ class ExploreConfig:
     """Steps of the world model before the first round; 0: as many as between two."""
     capacity: int = 200_000
     """Moments that are remembered, beside demonstrations."""
-    looks: int = 24
-    """Steps of `marks` on the pictures of a round, and as many of demonstrations: where the policy gets to, things look
-    otherwise than where others did. The autoencoder stays as it is. 0: marks do as well."""
     imitate: bool = True
     """Whether episodes that succeed are cloned as demonstrations are."""
 
     def __post_init__(self) -> None:
         require_positive(self, "explore", "processes", "babble", "babble_steps", "episodes", "every", "capacity")
-        if min(self.rest, self.looks) < 0:
-            raise ConfigError(f"explore.rest and explore.looks must not be negative, not {self.rest} and {self.looks}")
+        if self.rest < 0:
+            raise ConfigError(f"explore.rest must not be negative, not {self.rest}")
 
 
 @dataclass(frozen=True, kw_only=True)

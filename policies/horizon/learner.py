@@ -29,8 +29,6 @@ from tasks.tabletop.base import TabletopTask
 
 CLIP = 1.0
 """Longest gradient of each part of what sees."""
-AGAIN = 0.3
-"""Of the rate at which what sees has learned, that at which marks learn on."""
 RECENT = 20
 """Episodes of which is told what share succeeded, and what share of the stages they reached."""
 SEEDS = 100_000
@@ -86,9 +84,6 @@ class HorizonLearner(Learner):
         self.optimiser = torch.optim.AdamW(
             self.sight.parameters(), lr=config.sense.learning_rate, betas=(0.9, 0.999), weight_decay=0.01
         )
-        self._again: torch.optim.AdamW | None = None
-        if self.sight.marks is not None:
-            self._again = torch.optim.AdamW(self.sight.marks.parameters(), lr=AGAIN * config.sense.learning_rate)
         self.replay = Replay(config.explore.capacity, seed)
         self.rng, self.generator = np.random.default_rng([seed, 3]), torch.Generator().manual_seed(seed)
         self.score = score_of(task, config)
@@ -136,7 +131,6 @@ class HorizonLearner(Learner):
         lived, drawn = self.replay.state()
         tensors = {f"sight.{k}": v for k, v in self.sight.state_dict().items()} | {"begun": self.network.begun}
         tensors |= slots_of(self.optimiser, "adam.") | {"generator": self.generator.get_state()}
-        tensors |= slots_of(self._again, "again.") if self._again is not None else {}
         tensors |= {f"agent.{k}": v for k, v in self.agent.state().items()}
         tensors |= {f"replay.{k}": v for k, v in lived.items()}
         tensors |= {f"playing.{k}": v for k, v in self._playing.items()}
@@ -154,8 +148,6 @@ class HorizonLearner(Learner):
             self.sight.load_state_dict(under(tensors, "sight."))
             self.network.begun.copy_(tensors["begun"])
             load_slots(self.optimiser, tensors, "adam.")
-            if self._again is not None:
-                load_slots(self._again, tensors, "again.")
             self.agent.load_state(under(tensors, "agent."))
             self.replay.load_state(under(tensors, "replay."), meta["replay"])
             self.generator.set_state(tensors["generator"])
@@ -309,9 +301,7 @@ class HorizonLearner(Learner):
         assert self._explorer is not None
         explore = self.config.explore
         if self._playing:
-            played = self._explorer.finish()
-            self._look_again(played)
-            for each in played:
+            for each in self._explorer.finish():
                 won = bool(each["success"])
                 self._remember(each)
                 if won and explore.imitate:
@@ -320,26 +310,6 @@ class HorizonLearner(Learner):
                 self.played += 1
         self._playing = self.weights()
         self._explorer.begin(self._playing, self._seeds(explore.episodes, explore.babble + self.played))
-
-    def _look_again(self, played: list[Episode]) -> None:
-        """Marks learn on, half on what was lived, half on demonstrations; what is remembered stays as it was seen."""
-        marks, half = self.sight.marks, self.config.sense.batch // 2
-        if marks is None or self._again is None:
-            return
-        lived, shown = np.concatenate([truth(each) for each in played]), truth(self.demos.columns)
-        seen = {view: np.concatenate([each[f"rgb_{view}"] for each in played]) for view in self.demos.pictures}
-        for _ in range(self.config.explore.looks):
-            rows, others = self.rng.integers(len(lived), size=half), self.rng.integers(len(shown), size=half)
-            pictures = {
-                view: torch.from_numpy(np.concatenate([seen[view][rows], x[others]])).to(self.device)
-                for view, x in self.demos.pictures.items()
-            }
-            known = torch.from_numpy(np.concatenate([lived[rows], shown[others]])).to(self.device)
-            loss = marks.loss(pictures, known)
-            self._again.zero_grad(set_to_none=True)
-            loss.backward()
-            clipped(marks.parameters(), loss, CLIP, "lower sense.learning_rate", " of the marks")
-            self._again.step()
 
     def _seeds(self, count: int, first: int = 0) -> list[int]:
         return [self.seed % SEEDS * SEEDS + first + i for i in range(count)]

@@ -117,20 +117,6 @@ def test_the_phases_follow_each_other_and_a_training_goes_on_as_if_never_interru
         assert [name for name, value in tensors.items() if not torch.equal(value, again[name])] == []
 
 
-@pytest.mark.parametrize("looks", [0, 2])
-def test_marks_learn_on_where_the_policy_gets_to(looks: int, demos: str) -> None:
-    made = config(demos, explore={"looks": looks})
-    found = learner(made)
-    run(found, made, 5)
-    before = {name: value.clone() for name, value in found.sight.state_dict().items()}
-    run(found, made, found.total_steps - 5)
-    assert found.played == 2
-    changed = {
-        name.partition(".")[0] for name, value in found.sight.state_dict().items() if not before[name].equal(value)
-    }
-    assert changed == ({"marks"} if looks else set())
-
-
 def test_a_kill_loses_nothing(demos: str, tmp_path: Path) -> None:
     made = config(demos, train={"steps": 3})
     made = replace(made, checkpoint_every=5)
