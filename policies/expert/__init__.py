@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 MOST_SWAY = 0.5
+"""Beyond it, ways lead out of the workspace."""
 
 
 @dataclass(frozen=True, kw_only=True)

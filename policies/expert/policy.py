@@ -22,9 +22,9 @@ TURN_RAD_S = 2.0
 PEAK = 1.875
 """Of a minimum-jerk motion: its largest speed over its mean speed."""
 FARTHEST_M, TURN_RAD_M = 0.06, 1.0
-"""Of a way that bends: where it is long, it bends as much as if it were bent by so much; it turns by so much for it."""
+"""A way bends by so much at most (one standard deviation), and the tool turns by so much for each metre of that."""
 SLOWER = 0.3
-"""It may take so much longer."""
+"""A way that bends may take longer, by up to such a share."""
 SPEED_SHARE = 0.62
 """Of the joints' velocity limits, over a step; within one they may be half as fast again."""
 ROUNDS = 4

@@ -41,8 +41,8 @@ def episode(task: TabletopTask, config: HorizonConfig, values: Mapping[str, np.n
     }
     observed["cloned"] = np.clip(observed["cloned"], -1.0, 1.0).astype(np.float32)
     if config.train.truth:
-        told = tool.around_it(task, state, truth(values).astype(float)).astype(np.float32)
-        observed["signals"] = np.concatenate([observed["signals"], told], axis=1)
+        things = tool.around_it(task, state, truth(values).astype(float)).astype(np.float32)
+        observed["signals"] = np.concatenate([observed["signals"], things], axis=1)
     done = np.clip(actions, -1.0, 1.0).astype(np.float32)
     return moments(observed, done[:-1], rewards(task, config, signals)[:-1], over=False)
 
