@@ -126,8 +126,8 @@ def verify(task: TabletopTask, evidence: Evidence) -> tuple[Finding, ...]:
         )
     if not any(episode.kind == "expert" and episode.success for episode in evidence.episodes):
         raise ProgramError(
-            f"the evidence holds no success of the expert of {task.name} at {task.instruction!r}, so nothing says whether "
-            "its reward is right; take the instruction of a task whose expert does it, or gather more seeds"
+            f"the evidence holds no success of the expert of {task.name} at {task.instruction!r}, so nothing says "
+            "whether its reward is right; take the instruction of a task whose expert does it, or gather more seeds"
         )
     # Each group rests on what the one before has made sure of.
     for checks in ((_text,), (_values,), (_sweep, _progress, _skip, _reach, _goal, _mission, _safety, _share, _return)):
