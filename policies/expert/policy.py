@@ -21,7 +21,7 @@ TURN_RAD_S = 2.0
 """Fastest turning on the way."""
 PEAK = 1.875
 """Of a minimum-jerk motion: its largest speed over its mean speed."""
-FARTHEST_M, TURN_RAD_M = 0.06, 1.0
+MOST_BEND_M, TURN_RAD_M = 0.06, 1.0
 """A way bends by so much at most (one standard deviation), and the tool turns by so much for each metre of that."""
 SLOWER = 0.3
 """A way that bends may take longer, by up to such a share."""
@@ -116,7 +116,7 @@ class Expert(Policy):
         self._takes = PEAK / haste * max(distance / self._waypoint.speed_m_s, turned / TURN_RAD_S) + 1e-6
         self._bend = np.zeros(6)
         if self.config.sway and self._waypoint.free:
-            most = min(self.config.sway * distance, FARTHEST_M)
+            most = min(self.config.sway * distance, MOST_BEND_M)
             self._bend = most * np.repeat([1.0, TURN_RAD_M], 3) * self._random.normal(size=6)
             self._takes *= self._random.uniform(1.0, 1.0 + SLOWER)
 

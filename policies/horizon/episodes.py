@@ -115,7 +115,7 @@ def cloned(
     turns = tool.turned(state)
     back = turns.transpose(0, 2, 1)
     way = np.einsum("tij,tj->ti", back, state[ahead, -7:-4] - state[:, -7:-4]) / (REACH_M_S * config.near_s)
-    spin = np.stack([angle(turn) for turn in back @ turns[ahead]]) / (TURN_RAD_S * config.near_s)
+    spin = angle(back @ turns[ahead]) / (TURN_RAD_S * config.near_s)
     most = np.maximum(1.0, np.abs(np.concatenate([way, spin], axis=1)).max(1, keepdims=True) / config.speed)
     soon = np.minimum(frames + round(config.grip_s / dt), len(frames) - 1)
     then = keys[np.minimum(np.searchsorted(keys, soon, side="right"), len(keys) - 1)]

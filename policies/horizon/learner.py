@@ -181,7 +181,7 @@ class HorizonLearner(Learner):
             return {}
         values = self._demo(0)
         pictures = {view: values[f"rgb_{view}"] for view in self.config.mae.views}
-        return {"imagination": imagination(self.network, self._columns(values, shown=True), pictures)}
+        return {"imagination": imagination(self.network, self._columns(values, demo=True), pictures)}
 
     # ---- to see --------------------------------------------------------------------
 
@@ -272,22 +272,19 @@ class HorizonLearner(Learner):
     def _begin_to_live(self) -> None:
         """Look at all there is with eyes that learn no more."""
         for number in range(len(self.demos.spans)):
-            self._remember(self._demo(number), demo=True)
+            self.replay.add(self._columns(self._demo(number), demo=True), demo=True)
         for each in self._babbled:
-            self._remember(each)
+            self.replay.add(self._columns(each))
         self._frames, self._babbled = None, []
         self.agent.model.fit_scales(self._batch(8 * self.config.world.batch, 8 * self.config.world.batch))
         self.network.begun.fill_(True)
 
-    def _remember(self, values: Episode, demo: bool = False) -> None:
-        self.replay.add(self._columns(values, shown=demo and "success" not in values), demo)
-
-    def _columns(self, values: Episode, shown: bool) -> Columns:
+    def _columns(self, values: Episode, demo: bool = False) -> Columns:
         if "features" not in values:
             pictures = {view: torch.from_numpy(values[f"rgb_{view}"]) for view in self.config.mae.views}
             features = self.sight.along(pictures, self.device)
             values = {**values, "features": self.network.seen(features, np.asarray(values["observation.state"], float))}
-        return episode(self.task, self.config, values, shown)
+        return episode(self.task, self.config, values, demo)
 
     def _batch(self, lived: int, demos: int) -> Batch:
         length = self.config.world.length
@@ -302,10 +299,10 @@ class HorizonLearner(Learner):
         explore = self.config.explore
         if self._playing:
             for each in self._explorer.finish():
-                won = bool(each["success"])
-                self._remember(each)
+                won, columns = bool(each["success"]), self._columns(each)
+                self.replay.add(columns)
                 if won and explore.imitate:
-                    self._remember(each, demo=True)
+                    self.replay.add(columns, demo=True)
                 self.recent = [*self.recent, [float(won), int(each["stage"].max()) / len(self.task.stages)]][-RECENT:]
                 self.played += 1
         self._playing = self.weights()

@@ -7,19 +7,21 @@ not. All arrays are numpy, rows are moments.
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from policies.observed import around
 from tasks.tabletop.base import TabletopTask
+from tasks.tabletop.turns import into, matrix, out_of
 
 PLACE, QUAT = "_pos", "_quat_wxyz"
+SIZES = {PLACE: 4, QUAT: 6}
+"""Numbers of `around_it` for what so ends."""
 OWN = 5
 """Numbers of `own`."""
 
 
 def turned(state: np.ndarray) -> np.ndarray:
     """Orientation of the tool, (T, 3, 3), of ``observation.state`` (T, J + 8)."""
-    return _matrices(state[:, -4:])
+    return matrix(_unit(state[:, -4:]))
 
 
 def own(state: np.ndarray) -> np.ndarray:
@@ -29,7 +31,7 @@ def own(state: np.ndarray) -> np.ndarray:
 
 def count(task: TabletopTask) -> int:
     """Numbers of `around_it`."""
-    return sum(_sizes(name, size) for name, size in around(task).items())
+    return sum(SIZES.get(_kind(name), size) for name, size in around(task).items())
 
 
 def around_it(task: TabletopTask, state: np.ndarray, scene: np.ndarray) -> np.ndarray:
@@ -41,17 +43,18 @@ def around_it(task: TabletopTask, state: np.ndarray, scene: np.ndarray) -> np.nd
         scene: ``observation.environment_state``, the true or an estimated one, (T, E).
 
     Returns:
-        Of places where they are, and how high; of orientations the first two columns of their matrices; the rest as is.
+        Of places where they are, and how high [m]; of orientations the first two columns of their matrices; the rest as
+        it is.
     """
-    tool, base = turned(state), state[:, -7:-4]
-    parts, first = [np.zeros((len(state), 0))], 0
+    tool, parts, first = _unit(state[:, -4:]), [np.zeros((len(state), 0))], 0
     for name, size in around(task).items():
         values = scene[:, first : first + size]
         first += size
-        if name.endswith(PLACE):
-            parts += [np.einsum("tji,tj->ti", tool, values - base), values[:, 2:]]
-        elif name.endswith(QUAT):
-            parts.append((tool.transpose(0, 2, 1) @ _matrices(values))[:, :, :2].reshape(-1, 6))
+        if _kind(name) == PLACE:
+            parts += [into(tool, values - state[:, -7:-4]), values[:, 2:]]
+        elif _kind(name) == QUAT:
+            columns = matrix(_unit(values))[:, :, :2].transpose(0, 2, 1)
+            parts.append(into(tool[:, None], columns).reshape(-1, 6))
         else:
             parts.append(values)
     return np.concatenate(parts, axis=1)
@@ -59,25 +62,21 @@ def around_it(task: TabletopTask, state: np.ndarray, scene: np.ndarray) -> np.nd
 
 def seen_from(state: np.ndarray, motions: np.ndarray) -> np.ndarray:
     """Motions (T, 7) of ``control="ee_delta"``, in the frame of the base, as the tool sees them."""
-    return _both(turned(state).transpose(0, 2, 1), motions)
+    tool = _unit(state[:, -4:])
+    return np.concatenate([into(tool, motions[:, :3]), into(tool, motions[:, 3:6]), motions[:, 6:]], axis=1)
 
 
 def seen_by_base(state: np.ndarray, motions: np.ndarray) -> np.ndarray:
     """The other way round."""
-    return _both(turned(state), motions)
+    tool = _unit(state[:, -4:])
+    return np.concatenate([out_of(tool, motions[:, :3]), out_of(tool, motions[:, 3:6]), motions[:, 6:]], axis=1)
 
 
-def _both(matrices: np.ndarray, motions: np.ndarray) -> np.ndarray:
-    moved, spun = (np.einsum("tij,tj->ti", matrices, part) for part in (motions[:, :3], motions[:, 3:6]))
-    return np.concatenate([moved, spun, motions[:, 6:]], axis=1)
+def _kind(name: str) -> str:
+    return next((end for end in SIZES if name.endswith(end)), "")
 
 
-def _matrices(quat: np.ndarray) -> np.ndarray:
-    """Of wxyz (T, 4), not necessarily of length 1."""
+def _unit(quat: np.ndarray) -> np.ndarray:
+    """Quaternions wxyz (T, 4) of length one; an estimate may be anything."""
     length = np.linalg.norm(quat, axis=1, keepdims=True)
-    safe = np.where(length > 1e-6, quat, [1.0, 0.0, 0.0, 0.0])  # an estimate may be anything
-    return Rotation.from_quat(safe, scalar_first=True).as_matrix()
-
-
-def _sizes(name: str, size: int) -> int:
-    return 4 if name.endswith(PLACE) else 6 if name.endswith(QUAT) else size
+    return np.where(length > 1e-6, quat / np.maximum(length, 1e-6), [1.0, 0.0, 0.0, 0.0])

@@ -57,8 +57,8 @@ def mae_bench(
         task: A tabletop task.
         size: Preset: small, mwm, mv_mwm or paper.
         views: Cameras.
-        expert, random: Training episodes of the expert, and of random motion, as many as ``horizon`` has by default:
-            what is where differs between episodes, not within.
+        expert, random: Training episodes of the expert, and of random motion: what is where differs between episodes,
+            not within.
         random_steps: Control steps of one of random motion; 0: until it is over.
         held_out: Episodes of the expert that are kept for judging, and four times as many of random motion.
         minutes: Of training, by the clock.

@@ -80,12 +80,12 @@ def _show(task: TabletopTask, program: Program) -> None:
     from rich.text import Text
 
     table = Table(title=Text(f"{program.instruction} ({task.name})"), title_justify="left")
-    for title in ("stage", "reached when", "distance on the way"):
+    for title in ("stage", "reached when", "distance, or what is paid, on the way"):
         table.add_column(title, overflow="fold")
     table.add_column("scale", justify="right")
     for stage in program.stages:
         way = stage.shaping or stage.distance or "-"
-        table.add_row(Text(stage.name), Text(stage.condition), Text(way), f"{stage.scale:g}")
+        table.add_row(Text(stage.name), Text(stage.condition), Text(way), "-" if stage.shaping else f"{stage.scale:g}")
     Console().print(table)
     print(f"mission: {program.mission}")
     print(f"goal:    {program.goal}")

@@ -12,7 +12,7 @@ import numpy as np
 from policies.policy import Policy
 from policies.registry import POLICIES
 from tasks.instruct.program import Program
-from tasks.instruct.verify import Episode, Evidence, Kind, judged, reference, require_verified, verify
+from tasks.instruct.verify import Episode, Evidence, Kind, require_verified, verify
 from tasks.registry import load_task
 from tasks.tabletop.base import TabletopTask, tabletop_task
 from tasks.task import Task
@@ -64,7 +64,7 @@ def require_right(task: TabletopTask) -> None:
     Raises:
         ProgramError: Names every finding.
     """
-    require_verified(task, judged(gather(task), reference(task)))
+    require_verified(task, gather(task))
 
 
 class Verifier:
@@ -88,8 +88,7 @@ class Verifier:
         Raises:
             ProgramError: The expert never does it, so nobody can say; or the program does not fit the task.
         """
-        made = program.apply(self.task)
-        return [str(finding) for finding in verify(made, judged(self.evidence, reference(made)))]
+        return [str(finding) for finding in verify(program.apply(self.task), self.evidence)]
 
 
 def _telling(experts: Sequence[_Log], stages: int) -> bool:

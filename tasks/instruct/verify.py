@@ -114,7 +114,8 @@ def verify(task: TabletopTask, evidence: Evidence) -> tuple[Finding, ...]:
 
     Args:
         task: As `Program.apply` made it, or as its own file has it.
-        evidence: Of the same task.
+        evidence: Of the same task; what of it is a success says, of the task's own instruction, its own file, of
+            another one the grammar's program for it, and only where that understands nothing the task itself.
 
     Raises:
         ProgramError: The evidence is of another task, or holds no success of the expert.
@@ -124,6 +125,7 @@ def verify(task: TabletopTask, evidence: Evidence) -> tuple[Finding, ...]:
             f"evidence of task {evidence.task} every {evidence.dt_s:g} s says nothing about {task.name} every "
             f"{task.ctrl_dt_s:g} s; gather({task.name!r})"
         )
+    evidence = _judged(evidence, _reference(task))
     if not any(episode.kind == "expert" and episode.success for episode in evidence.episodes):
         raise ProgramError(
             f"the evidence holds no success of the expert of {task.name} at {task.instruction!r}, so nothing says "
@@ -137,7 +139,20 @@ def verify(task: TabletopTask, evidence: Evidence) -> tuple[Finding, ...]:
     return ()
 
 
-def reference(task: TabletopTask) -> TabletopTask:
+def require_verified(task: TabletopTask, evidence: Evidence) -> None:
+    """Refuse a task whose reward is wrong.
+
+    Raises:
+        ProgramError: Names every finding.
+    """
+    if found := verify(task, evidence):
+        raise ProgramError(f"the reward of {task.name} ({task.instruction!r}) failed verification", map(str, found))
+
+
+# ---- whose success ----------------------------------------------------------------------------
+
+
+def _reference(task: TabletopTask) -> TabletopTask:
     """Who decides what a success is: for a task's own instruction its own file, for another one the grammar's program.
 
     A program must not judge itself. Only where the instruction says nothing to the grammar there is nobody else, and
@@ -152,7 +167,7 @@ def reference(task: TabletopTask) -> TabletopTask:
         return task
 
 
-def judged(evidence: Evidence, by: TabletopTask) -> Evidence:
+def _judged(evidence: Evidence, by: TabletopTask) -> Evidence:
     """The same episodes as the goal and stages of another task see them.
 
     The expert has a task of its own: what it does before the other one begins, and after that one has succeeded, is cut
@@ -181,16 +196,6 @@ def judged(evidence: Evidence, by: TabletopTask) -> Evidence:
         stood = None if episode.stood is None else episode.stood - start
         found.append(replace(episode, signals=signals, holds=holds[:end], done=done[:end], stood=stood))
     return replace(evidence, episodes=tuple(found))
-
-
-def require_verified(task: TabletopTask, evidence: Evidence) -> None:
-    """Refuse a task whose reward is wrong.
-
-    Raises:
-        ProgramError: Names every finding.
-    """
-    if found := verify(task, evidence):
-        raise ProgramError(f"the reward of {task.name} ({task.instruction!r}) failed verification", map(str, found))
 
 
 # ---- a reward and the evidence -----------------------------------------------------------
