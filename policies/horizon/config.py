@@ -22,16 +22,28 @@ class SenseConfig:
     ready: str = ""
     """Folder ``sight`` of another run, which is taken as it is, without training; empty: none."""
     steps: int = 20_000
-    """Gradient steps; then it stays as it is."""
+    """Gradient steps."""
     batch: int = 64
     """Windows of frames per step."""
     learning_rate: float = 3e-4
     """AdamW's, reached after `warm_up` steps, then falling along a half cosine."""
     warm_up: int = 100
     """Steps."""
+    refresh: int = 4
+    """Marks learn on, a step at every so many of the world model's, for a policy gets to see what neither random motion
+    nor demonstrations show; 0: they do not. The autoencoder stays as it is ..."""
+    refresh_rate: float = 3e-4
+    """... at this rate ..."""
+    keep: int = 2048
+    """... from demonstrations, so many frames of random motion and so many of later episodes ..."""
+    of_episode: int = 10
+    """... each of which gives so many."""
 
     def __post_init__(self) -> None:
-        require_positive(self, "sense", "steps", "batch", "learning_rate", "warm_up")
+        names = ("steps", "batch", "learning_rate", "warm_up", "refresh_rate", "keep", "of_episode")
+        require_positive(self, "sense", *names)
+        if self.refresh < 0:
+            raise ConfigError(f"sense.refresh must not be negative, not {self.refresh}")
 
 
 @dataclass(frozen=True, kw_only=True)

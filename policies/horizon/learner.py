@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,42 +15,23 @@ from policies.horizon.episodes import episode, rewards, truth
 from policies.horizon.film import imagination
 from policies.horizon.network import HorizonNetwork
 from policies.horizon.score import score_of
+from policies.horizon.seeing import Frames, Seeing, frames_of
 from policies.imitation.config import DoConfig, SeeConfig
 from policies.imitation.demos import Demonstrations
 from policies.learner import Episode, Explorer, Learner, Tensors
-from policies.perception.sight import Sight, windows
-from policies.steps import clipped, warmed_cosine
-from policies.tensors import load_slots, slots_of, stored, under
+from policies.perception.sight import Sight
+from policies.tensors import stored, under
 from policies.world.model import Batch
 from policies.world.replay import Columns, Replay
 from robo.core.errors import ConfigError, NonFiniteError, RoboError, RunError
 from tasks.tabletop.base import TabletopTask
 
-CLIP = 1.0
-"""Longest gradient of each part of what sees."""
 RECENT = 20
 """Episodes of which is told what share succeeded, and what share of the stages they reached."""
 SEEDS = 100_000
 """Of each training, for episodes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Frames:
-    """All that the autoencoder learns from, one episode after the other.
-
-    Attributes:
-        pictures: View → (F, H, W, 3) uint8.
-        first: Where the episode of each frame begins, (F,).
-        rewards: For getting there, (F,).
-        truth: What is around the arm, (F, E).
-        demos: So many of them, the first, are of demonstrations.
-    """
-
-    pictures: dict[str, torch.Tensor]
-    first: torch.Tensor
-    rewards: torch.Tensor
-    truth: torch.Tensor
-    demos: int
+BABBLE = 50
+"""Episodes of random motion that are played at once, while others are learned from."""
 
 
 class HorizonLearner(Learner):
@@ -81,16 +61,15 @@ class HorizonLearner(Learner):
         if config.sense.ready:
             self._to_see = 0
             self._take(Path(config.sense.ready))
-        self.optimiser = torch.optim.AdamW(
-            self.sight.parameters(), lr=config.sense.learning_rate, betas=(0.9, 0.999), weight_decay=0.01
-        )
+        demos = [self._frames(self._demo(i)) for i in range(len(self.demos.spans))]
+        self.seeing = Seeing(self.sight, config.sense, Frames.joined(demos), seed, device)
         self.replay = Replay(config.explore.capacity, seed)
-        self.rng, self.generator = np.random.default_rng([seed, 3]), torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)
         self.score = score_of(task, config)
         self.steps_done, self.played, self.recent = 0, 0, list[list[float]]()
         self._playing: Tensors = {}
-        self._frames: Frames | None = None
         self._babbled: list[Episode] = []
+        self._babbles = self._again = 0
         self._explorer: Explorer | None = None
 
     @property
@@ -102,8 +81,13 @@ class HorizonLearner(Learner):
         """See `Learner`."""
         explore = self.config.explore
         self._explorer = explorer(explore.processes)
-        if self.steps_done <= self._to_see:
-            self._explorer.begin(self.weights(), self._seeds(explore.babble), explore.babble_steps)
+        self._babbles = self._due(self.steps_done - 1) if self.steps_done else 0
+        # Pictures of random motion are in no checkpoint: while all are needed, they are seen once more.
+        self._again = 0 if self.network.begun else self._babbles
+        if self._again:
+            self._begin_babble(0, self._again)
+        elif self._babbles < self._rounds:
+            self._begin_babble(self._babbles, self._babbles + 1)
         elif self._playing:
             self._explorer.begin(self._playing, self._seeds(explore.episodes, explore.babble + self.played))
 
@@ -117,12 +101,11 @@ class HorizonLearner(Learner):
         """See `Learner`."""
         if self._explorer is None:
             raise RoboError("step() before enter(); this learner plays episodes")
-        if self.steps_done <= self._to_see and self._frames is None:
-            self._babbled = self._explorer.finish()
-            self._frames = self._gather(self._babbled)
-            if self.steps_done == 0 and self._to_see and self.sight.marks is not None:
-                self.sight.marks.scale.fit(self._frames.truth)
-        found = self._see() if self.steps_done < self._to_see else self._live(self.steps_done - self._to_see)
+        self._hear(self._explorer)
+        if self.steps_done == 0 and self._to_see:
+            self.seeing.fit()
+        to_see = self._to_see - self.steps_done
+        found = self.seeing.step(self.steps_done) if to_see > 0 else self._live(-to_see)
         self.steps_done += 1
         return found
 
@@ -130,7 +113,8 @@ class HorizonLearner(Learner):
         """See `Learner`."""
         lived, drawn = self.replay.state()
         tensors = {f"sight.{k}": v for k, v in self.sight.state_dict().items()} | {"begun": self.network.begun}
-        tensors |= slots_of(self.optimiser, "adam.") | {"generator": self.generator.get_state()}
+        seeing, seen = self.seeing.state()
+        tensors |= {f"seeing.{k}": v for k, v in seeing.items()} | {"generator": self.generator.get_state()}
         tensors |= {f"agent.{k}": v for k, v in self.agent.state().items()}
         tensors |= {f"replay.{k}": v for k, v in lived.items()}
         tensors |= {f"playing.{k}": v for k, v in self._playing.items()}
@@ -139,22 +123,22 @@ class HorizonLearner(Learner):
             "played": self.played,
             "recent": copy.deepcopy(self.recent),
             "replay": drawn,
+            "seeing": seen,
         }
-        return stored(tensors), meta | {"rng": copy.deepcopy(self.rng.bit_generator.state)}
+        return stored(tensors), meta
 
     def load_state(self, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> None:
         """See `Learner`."""
         try:
             self.sight.load_state_dict(under(tensors, "sight."))
             self.network.begun.copy_(tensors["begun"])
-            load_slots(self.optimiser, tensors, "adam.")
+            self.seeing.load_state(under(tensors, "seeing."), meta["seeing"], pools=bool(self.network.begun))
             self.agent.load_state(under(tensors, "agent."))
             self.replay.load_state(under(tensors, "replay."), meta["replay"])
             self.generator.set_state(tensors["generator"])
             self._playing = under(tensors, "playing.")
             self.steps_done, self.played = int(meta["steps_done"]), int(meta["played"])
             self.recent = [[float(x) for x in pair] for pair in meta["recent"]]
-            self.rng.bit_generator.state = meta["rng"]
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise RunError(f"checkpoint does not fit this task and configuration: {reason}") from error
@@ -183,70 +167,49 @@ class HorizonLearner(Learner):
         pictures = {view: values[f"rgb_{view}"] for view in self.config.mae.views}
         return {"imagination": imagination(self.network, self._columns(values, demo=True), pictures)}
 
-    # ---- to see --------------------------------------------------------------------
+    # ---- to babble -----------------------------------------------------------------
 
-    def _gather(self, babbled: list[Episode]) -> Frames:
-        """Frames of demonstrations and of random motion."""
-        views = self.config.mae.views
-        parts = [self._demo(i) for i in range(len(self.demos.spans))] + babbled
-        lengths = [len(part["signals"]) for part in parts]
-        starts = np.cumsum([0, *lengths[:-1]])
+    @property
+    def _rounds(self) -> int:
+        """Rounds of random motion."""
+        return -(-self.config.explore.babble // BABBLE)
 
-        def put(arrays: list[np.ndarray]) -> torch.Tensor:
-            return torch.from_numpy(np.concatenate(arrays))
+    def _due(self, step: int) -> int:
+        """How many of them a step needs: the first at once, all after half of what comes before the first episode."""
+        explore = self.config.explore
+        span = max((self._to_see or explore.rest or explore.every) // 2, 1)
+        return self._rounds if step >= span else 1 + step * self._rounds // span
 
-        won = [rewards(self.task, self.config, np.asarray(part["signals"], np.float32)) for part in parts]
-        return Frames(
-            pictures={view: put([part[f"rgb_{view}"] for part in parts]) for view in views},
-            first=torch.from_numpy(np.repeat(starts, lengths)),
-            rewards=put([np.concatenate([[0.0], each[:-1]]).astype(np.float32) for each in won]),
-            truth=put([truth(part) for part in parts]),
-            demos=sum(lengths[: len(self.demos.spans)]),
-        )
+    def _begin_babble(self, first: int, last: int) -> None:
+        """Of these rounds."""
+        assert self._explorer is not None
+        explore, nothing = self.config.explore, self.weights() | {"begun": torch.tensor(False)}
+        self._explorer.begin(nothing, self._seeds(explore.babble)[first * BABBLE : last * BABBLE], explore.babble_steps)
+
+    def _hear(self, explorer: Explorer) -> None:
+        """Rounds of random motion that are due."""
+        while self._again or self._babbles < self._due(self.steps_done):
+            found = explorer.finish()
+            self.seeing.add([self._frames(each) for each in found], lived=False)
+            if self.network.begun:
+                for each in found:
+                    self.replay.add(self._columns(each))
+            else:
+                self._babbled += found
+            self._babbles, self._again = self._babbles + (not self._again), 0
+            if self._babbles < self._rounds:
+                self._begin_babble(self._babbles, self._babbles + 1)
+
+    def _frames(self, values: Episode) -> Frames:
+        """All that is to be seen in an episode."""
+        won = rewards(self.task, self.config, np.asarray(values["signals"], np.float32))
+        return frames_of(self.config.mae.views, values, won, truth(values))
 
     def _demo(self, number: int) -> Episode:
         """A demonstration as `Explorer.finish` tells episodes."""
         rows = slice(*self.demos.spans[number])
         pictures = {f"rgb_{view}": x[rows] for view, x in self.demos.pictures.items()}
         return {name: values[rows] for name, values in self.demos.columns.items()} | pictures
-
-    def _see(self) -> dict[str, float]:
-        """A step of what sees, half on demonstrations, half on random motion."""
-        cfg, frames, mae, marks = self.config.sense, self._frames, self.sight.mae, self.sight.marks
-        assert frames is not None
-        before = self.rng.bit_generator.state, self.generator.get_state()
-        half = cfg.batch // 2
-        rows = torch.from_numpy(
-            np.concatenate(
-                [
-                    self.rng.integers(frames.demos, size=cfg.batch - half),
-                    self.rng.integers(frames.demos, len(frames.first), size=half),
-                ]
-            )
-        )
-        time = windows(rows, frames.first[rows], mae.config.frames)
-        seen = {view: x[time].to(self.device) for view, x in frames.pictures.items()}
-        self.sight.train()
-        loss, metrics = mae.loss(seen, frames.rewards[time].to(self.device), self.generator)
-        if marks is not None:
-            newest = {view: x[:, -1] for view, x in seen.items()}
-            metrics["marks"] = marks.loss(newest, frames.truth[rows].to(self.device))
-            loss = loss + metrics["marks"]
-        self.sight.eval()
-        rate = cfg.learning_rate * warmed_cosine(self.steps_done, cfg.steps, cfg.warm_up)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        try:
-            for part in self.sight.children():  # apart, so that neither slows the other down
-                clipped(part.parameters(), loss, CLIP, "lower sense.learning_rate")
-        except NonFiniteError:
-            self.rng.bit_generator.state = before[0]
-            self.generator.set_state(before[1])
-            raise
-        self.optimiser.step()
-        return {"loss": loss.item(), **{name: value.item() for name, value in metrics.items()}, "learning_rate": rate}
 
     # ---- to live -------------------------------------------------------------------
 
@@ -256,18 +219,21 @@ class HorizonLearner(Learner):
         if not self.network.begun:
             self._begin_to_live()
         before = self.replay.rng.bit_generator.state
+        seen = self.seeing.refresh(step)
         try:
             found = self.agent.update(self._batch(cfg.world.batch, cfg.world.demos), self.generator, self.score)
         except NonFiniteError:
             self.replay.rng.bit_generator.state = before
             raise
+        if seen:
+            self.seeing.apply()
         since = step + 1 - cfg.explore.rest
         if since >= 0 and since % cfg.explore.every == 0:  # after the step, for one that fails must leave all as it was
             self._turn()
         if self.recent:
             success, stages = np.mean(self.recent, axis=0)
             found = {"success": success, "stages": stages} | found
-        return {"loss": found["model_loss"], **found, "episodes": self.played}
+        return {"loss": found["model_loss"], **found, **seen, "episodes": self.played}
 
     def _begin_to_live(self) -> None:
         """Look at all there is with eyes that learn no more."""
@@ -275,7 +241,8 @@ class HorizonLearner(Learner):
             self.replay.add(self._columns(self._demo(number), demo=True), demo=True)
         for each in self._babbled:
             self.replay.add(self._columns(each))
-        self._frames, self._babbled = None, []
+        self._babbled = []
+        self.seeing.forget()
         self.agent.model.fit_scales(self._batch(8 * self.config.world.batch, 8 * self.config.world.batch))
         self.network.begun.fill_(True)
 
@@ -301,6 +268,7 @@ class HorizonLearner(Learner):
             for each in self._explorer.finish():
                 won, columns = bool(each["success"]), self._columns(each)
                 self.replay.add(columns)
+                self.seeing.add([self._frames(each)], lived=True)
                 if won and explore.imitate:
                     self.replay.add(columns, demo=True)
                 self.recent = [*self.recent, [float(won), int(each["stage"].max()) / len(self.task.stages)]][-RECENT:]

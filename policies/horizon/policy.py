@@ -64,8 +64,8 @@ class HorizonPolicy(Commanded):
         return replace(chunk, info={"plan_ms": 1e3 * (time.perf_counter() - began)})
 
     def keeps(self, obs: Obs) -> Mapping[str, np.ndarray]:
-        """See `policies.policy.Policy`: features, once there are any."""
-        return {"features": self._features} if self.network.begun else super().keeps(obs)
+        """See `policies.policy.Policy`: pictures, and features, once there are any."""
+        return {**super().keeps(obs), **({"features": self._features} if self.network.begun else {})}
 
     @torch.no_grad()
     def _action(self, obs: Obs) -> np.ndarray:
