@@ -81,9 +81,6 @@ class HorizonLearner(Learner):
         """See `Learner`."""
         explore = self.config.explore
         self._explorer = explorer(explore.processes)
-        self._babbles = self._due(self.steps_done - 1) if self.steps_done else 0
-        # Pictures of random motion are in no checkpoint: while all are needed, they are seen once more.
-        self._again = 0 if self.network.begun else self._babbles
         if self._again:
             self._begin_babble(0, self._again)
         elif self._babbles < self._rounds:
@@ -139,6 +136,9 @@ class HorizonLearner(Learner):
             self._playing = under(tensors, "playing.")
             self.steps_done, self.played = int(meta["steps_done"]), int(meta["played"])
             self.recent = [[float(x) for x in pair] for pair in meta["recent"]]
+            self._babbles = self._due(self.steps_done - 1) if self.steps_done else 0
+            # Pictures of random motion are in no checkpoint: while all are needed, they are seen once more.
+            self._again = 0 if self.network.begun else self._babbles
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise RunError(f"checkpoint does not fit this task and configuration: {reason}") from error

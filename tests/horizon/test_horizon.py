@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from scipy.spatial.transform import Rotation
+from scipy.stats import chisquare
 
 from policies.expert import MoveConfig
 from policies.expert.policy import Expert
@@ -20,9 +21,10 @@ from policies.horizon.episodes import BOUNDLESS, cloned, episode, horizons, keyf
 from policies.horizon.learner import HorizonLearner
 from policies.horizon.policy import HorizonPolicy
 from policies.horizon.score import score_of
+from policies.horizon.seeing import Pool, frames_of
 from policies.registry import POLICIES
 from robo.cli import train
-from robo.core.errors import ConfigError, RoboError, RunError, UnknownNameError
+from robo.core.errors import ConfigError, NonFiniteError, RoboError, RunError, UnknownNameError
 from robo.data.collect import Order, collect
 from robo.dataset.lerobot import Dataset
 from robo.train.config import Config, build
@@ -50,7 +52,7 @@ TINY = {
         "reward_bins": 21,
     },
     "marks": {"channels": [8, 8], "points": 4, "units": 16},
-    "sense": {"steps": 4, "batch": 4, "warm_up": 2},
+    "sense": {"steps": 4, "batch": 4, "warm_up": 2, "refresh": 2, "keep": 5, "of_episode": 2},
     "world": {
         "model": {
             "dynamics": {"deter": 16, "hidden": 16, "groups": 2, "classes": 4, "heads": 2, "memory": 4},
@@ -99,14 +101,18 @@ def run(found: HorizonLearner, made: Config, steps: int) -> list[dict[str, float
         found.leave()
 
 
-def test_the_phases_follow_each_other_and_a_training_goes_on_as_if_never_interrupted(demos: str) -> None:
+def test_the_phases_follow_each_other_and_a_training_goes_on_as_if_never_interrupted(
+    demos: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("policies.horizon.learner.BABBLE", 1)  # three rounds of random motion
     made = config(demos)
     whole = learner(made)
     told = run(whole, made, whole.total_steps)
     assert all("pixels" in m and "marks" in m for m in told[:4]) and all("cloning" in m for m in told[4:])
+    assert ["marks" in m for m in told[4:]] == 5 * [False, True]  # marks learn on
     assert "success" not in told[10] and "success" in told[11]  # a round is over when the next one begins
     assert told[-1]["episodes"] == 2
-    for stop in (2, 4, 9, 12):  # among pictures, between the phases, in the middle of rounds
+    for stop in (1, 2, 4, 9, 12):  # among pictures, between the phases, in the middle of rounds
         first = learner(made)
         run(first, made, stop)
         second = learner(made)
@@ -115,6 +121,52 @@ def test_the_phases_follow_each_other_and_a_training_goes_on_as_if_never_interru
         (tensors, meta), (again, meta_again) = whole.state(), second.state()
         assert meta == meta_again and set(tensors) == set(again)
         assert [name for name, value in tensors.items() if not torch.equal(value, again[name])] == []
+
+
+def test_marks_learn_from_what_is_lived_and_the_autoencoder_does_not(demos: str) -> None:
+    made = config(demos, sense={"refresh": 1})
+    found = learner(made)
+    run(found, made, 4)
+    before = {name: value.clone() for name, value in found.sight.state_dict().items()}
+    run(found, made, 9)
+    pools = found.seeing.pools
+    assert len(pools["random"]) == 5 and pools["random"].came == 6 and len(pools["lived"]) == pools["lived"].came == 4
+    moved = {name for name, value in found.sight.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved and all(name.startswith("marks.") for name in moved)
+    still = learner(config(demos, sense={"refresh": 0}))
+    run(still, made, 12)
+    assert all(torch.equal(value, before[name]) for name, value in still.sight.state_dict().items())
+
+
+def test_a_step_that_fails_leaves_marks_as_they_were(demos: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = config(demos, sense={"refresh": 1})
+    found = learner(made)
+    run(found, made, 6)
+    before = {name: value.clone() for name, value in found.state()[0].items()}
+
+    def fails(*_: object) -> dict[str, float]:
+        raise NonFiniteError("loss is nan")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(found.agent, "update", fails)
+        with pytest.raises(NonFiniteError):
+            run(found, made, 1)
+    after = found.state()[0]
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_a_pool_keeps_all_that_came_equally_likely() -> None:
+    counts = np.zeros(12)
+    for seed in range(300):
+        pool = Pool(4, [seed])
+        for i in range(6):
+            values = {"rgb_front": np.full((3, 2, 2, 3), i, np.uint8)}
+            pool.add(frames_of(["front"], values, np.zeros(3), np.array([[2 * i], [2 * i + 1], [2 * i + 1]])), 2)
+        kept = pool.state()[0]
+        assert len(pool) == 4 and pool.came == 12
+        assert torch.equal(kept["front"][:, 0, 0, 0].float(), kept["truth"][:, 0].div(2).floor())
+        counts += np.bincount(kept["truth"][:, 0].int().numpy() // 2, minlength=12)
+    assert counts[6:].sum() == 0 and chisquare(counts[:6]).pvalue > 1e-3
 
 
 def test_a_kill_loses_nothing(demos: str, tmp_path: Path) -> None:
