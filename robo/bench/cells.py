@@ -10,6 +10,9 @@ from typing import Any
 from robo.core.errors import RoboError
 from robo.core.files import make_parent, read_json, write_json
 
+_PARTS: dict[str, type] = {"inputs": dict, "result": dict}
+"""Of a file."""
+
 
 class Cells:
     """Measured cells in a folder, ``FOLDER/<name>.json`` each; without a folder nothing is kept.
@@ -22,6 +25,11 @@ class Cells:
     def __init__(self, folder: str | Path | None, hardware: str) -> None:
         self.folder, self.hardware = Path(folder) if folder else None, hardware
 
+    def has(self, name: str, inputs: Mapping[str, Any]) -> bool:
+        """Whether `get` would find it."""
+        path = self._path(name)
+        return path is not None and path.is_file() and read_json(path, _PARTS)["inputs"] == inputs
+
     def get(self, name: str, inputs: Mapping[str, Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The result of a cell; measured if it is missing or was measured from other inputs.
 
@@ -33,11 +41,10 @@ class Cells:
         Raises:
             RoboError: The file cannot be read or written.
         """
-        path = self.folder / f"{name}.json" if self.folder else None
-        if path is not None and path.is_file():
-            cell = read_json(path, {"inputs": dict, "result": dict})
-            if cell["inputs"] == inputs:
-                return cell["result"] | {"machine": cell.get("machine", "")}
+        path = self._path(name)
+        if path is not None and self.has(name, inputs):
+            cell = read_json(path, _PARTS)
+            return cell["result"] | {"machine": cell.get("machine", "")}
         if path is not None:
             make_parent(path)  # before the work, not after it
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
@@ -47,3 +54,6 @@ class Cells:
         if path is not None:
             write_json(path, {"inputs": dict(inputs), "machine": self.hardware, "result": result})
         return result | {"machine": self.hardware}
+
+    def _path(self, name: str) -> Path | None:
+        return self.folder / f"{name}.json" if self.folder else None
