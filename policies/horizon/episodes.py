@@ -41,7 +41,7 @@ def episode(task: TabletopTask, config: HorizonConfig, values: Mapping[str, np.n
     }
     observed["cloned"] = np.clip(observed["cloned"], -1.0, 1.0).astype(np.float32)
     if config.train.truth:
-        things = tool.around_it(task, state, truth(values).astype(float)).astype(np.float32)
+        things = tool.around_it(task, state, truth(task, values).astype(float)).astype(np.float32)
         observed["signals"] = np.concatenate([observed["signals"], things], axis=1)
     done = np.clip(actions, -1.0, 1.0).astype(np.float32)
     return moments(observed, done[:-1], rewards(task, config, signals)[:-1], over=False)
@@ -55,10 +55,10 @@ def proprio(task: TabletopTask, values: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.concatenate([own, np.asarray(values["observation.environment_state"], np.float32)[:, told(task)]], 1)
 
 
-def truth(values: Mapping[str, np.ndarray]) -> np.ndarray:
-    """What is around the arm, (T, E) float32; E may be 0."""
+def truth(task: TabletopTask, values: Mapping[str, np.ndarray]) -> np.ndarray:
+    """What is around the arm, see `tool.scene`, (T, K) float32; K may be 0."""
     nothing = np.zeros((len(values["signals"]), 0))
-    return np.asarray(values.get("observation.environment_state", nothing), np.float32)
+    return tool.scene(task, np.asarray(values.get("observation.environment_state", nothing), float)).astype(np.float32)
 
 
 def rewards(task: TabletopTask, config: HorizonConfig, signals: np.ndarray) -> np.ndarray:

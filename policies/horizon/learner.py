@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from policies.horizon import tool
 from policies.horizon.config import HorizonConfig
 from policies.horizon.episodes import episode, rewards, truth
 from policies.horizon.film import imagination
@@ -100,7 +101,7 @@ class HorizonLearner(Learner):
             raise RoboError("step() before enter(); this learner plays episodes")
         self._hear(self._explorer)
         if self.steps_done == 0 and self._to_see:
-            self.seeing.fit()
+            self.seeing.fit(tool.least(self.task))
         to_see = self._to_see - self.steps_done
         found = self.seeing.step(self.steps_done) if to_see > 0 else self._live(-to_see)
         self.steps_done += 1
@@ -203,7 +204,7 @@ class HorizonLearner(Learner):
     def _frames(self, values: Episode) -> Frames:
         """All that is to be seen in an episode."""
         won = rewards(self.task, self.config, np.asarray(values["signals"], np.float32))
-        return frames_of(self.config.mae.views, values, won, truth(values))
+        return frames_of(self.config.mae.views, values, won, truth(self.task, values))
 
     def _demo(self, number: int) -> Episode:
         """A demonstration as `Explorer.finish` tells episodes."""

@@ -8,7 +8,7 @@ from torch import nn
 
 from policies.horizon import tool
 from policies.horizon.config import HorizonConfig
-from policies.observed import around, told
+from policies.observed import told
 from policies.perception.sight import Sight
 from policies.world.agent import Agent
 from policies.world.config import WorldConfig
@@ -20,7 +20,7 @@ ACTIONS = 7
 
 def truths(task: TabletopTask, config: HorizonConfig) -> int:
     """How many numbers about what is around the arm are learned to be told."""
-    return sum(around(task).values()) if config.train.truth else 0
+    return tool.known(task) if config.train.truth else 0
 
 
 class HorizonNetwork(nn.Module):

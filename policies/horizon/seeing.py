@@ -12,6 +12,7 @@ import torch
 
 from policies.horizon.config import SenseConfig
 from policies.learner import Tensors
+from policies.perception.layers import LEAST_STD
 from policies.perception.sight import Sight, windows
 from policies.steps import clipped, warmed_cosine
 from policies.tensors import load_slots, slots_of, under
@@ -147,10 +148,11 @@ class Seeing:
     def _goes_on(self) -> bool:
         return self.sight.marks is not None and self.config.refresh > 0
 
-    def fit(self) -> None:
-        """Scales, before the first step."""
+    def fit(self, least: np.ndarray) -> None:
+        """Scales of what is told, before the first step; deviations are at least so large, (E,)."""
         if self.sight.marks is not None:
-            self.sight.marks.scale.fit(torch.cat([self.demos.truth, *(x.truth for x in self.others or ())]))
+            known = torch.cat([self.demos.truth, *(x.truth for x in self.others or ())])
+            self.sight.marks.scale.fit(known, torch.from_numpy(least).float().clamp_min(LEAST_STD))
 
     def step(self, step: int) -> dict[str, float]:
         """A step of all, half on demonstrations, half on random motion; see `Learner.step`."""

@@ -15,6 +15,10 @@ from tasks.tabletop.turns import into, matrix, out_of
 PLACE, QUAT = "_pos", "_quat_wxyz"
 SIZES = {PLACE: 4, QUAT: 6}
 """Numbers of `around_it` for what so ends."""
+SCENE = {PLACE: 3, QUAT: 6}
+"""Those of `scene`."""
+LEAST = {PLACE: 0.02, QUAT: 0.3}
+"""Deviations of `scene` that are reckoned with where demonstrations differ less: things are pushed and tipped."""
 OWN = 5
 """Numbers of `own`."""
 
@@ -34,27 +38,51 @@ def count(task: TabletopTask) -> int:
     return sum(SIZES.get(_kind(name), size) for name, size in around(task).items())
 
 
+def known(task: TabletopTask) -> int:
+    """Numbers of `scene`."""
+    return sum(SCENE.get(_kind(name), size) for name, size in around(task).items())
+
+
+def least(task: TabletopTask) -> np.ndarray:
+    """`LEAST` of each number of `scene`, (K,); 0 for others than places and orientations."""
+    sizes = [(_kind(name), size) for name, size in around(task).items()]
+    return np.concatenate(
+        [np.zeros(0), *(np.full(SCENE.get(kind, size), LEAST.get(kind, 0.0)) for kind, size in sizes)]
+    )
+
+
+def scene(task: TabletopTask, values: np.ndarray) -> np.ndarray:
+    """``observation.environment_state`` (T, E) without jumps, (T, K): orientations as first two columns of matrices.
+
+    Quaternions have two signs, so that who tells them from pictures would have to guess.
+    """
+    parts, first = [np.zeros((len(values), 0))], 0
+    for name, size in around(task).items():
+        part = values[:, first : first + size]
+        first += size
+        parts.append(matrix(_unit(part))[:, :, :2].transpose(0, 2, 1).reshape(-1, 6) if _kind(name) == QUAT else part)
+    return np.concatenate(parts, axis=1)
+
+
 def around_it(task: TabletopTask, state: np.ndarray, scene: np.ndarray) -> np.ndarray:
     """What is around the arm, seen from the tool, (T, R).
 
     Args:
         task: The task.
         state: ``observation.state``, (T, J + 8).
-        scene: ``observation.environment_state``, the true or an estimated one, (T, E).
+        scene: See `scene`; the true or an estimated one, (T, K).
 
     Returns:
-        Of places where they are, and how high [m]; of orientations the first two columns of their matrices; the rest as
-        it is.
+        Of places where they are, and how high [m]; of orientations their columns; the rest as it is.
     """
     tool, parts, first = _unit(state[:, -4:]), [np.zeros((len(state), 0))], 0
     for name, size in around(task).items():
-        values = scene[:, first : first + size]
-        first += size
+        values = scene[:, first : first + SCENE.get(_kind(name), size)]
+        first += values.shape[1]
         if _kind(name) == PLACE:
             parts += [into(tool, values - state[:, -7:-4]), values[:, 2:]]
         elif _kind(name) == QUAT:
-            columns = matrix(_unit(values))[:, :, :2].transpose(0, 2, 1)
-            parts.append(into(tool[:, None], columns).reshape(-1, 6))
+            parts.append(into(tool[:, None], values.reshape(-1, 2, 3)).reshape(-1, 6))
         else:
             parts.append(values)
     return np.concatenate(parts, axis=1)

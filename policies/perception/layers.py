@@ -35,7 +35,7 @@ class Standard(nn.Module):
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("std", torch.ones(size))
 
-    def fit(self, values: Tensor, least: float = LEAST_STD) -> None:
+    def fit(self, values: Tensor, least: float | Tensor = LEAST_STD) -> None:
         """Take mean and deviation, at least so large, of values (M, size)."""
         self.mean.copy_(values.float().mean(0))
         self.std.copy_(values.float().std(0).clamp_min(least))

@@ -11,6 +11,8 @@ from policies.perception.layers import Standard, mlp
 from policies.perception.trunks import Conv, Pictures
 
 Tensor = torch.Tensor
+BEYOND = 5.0
+"""Deviations: what fell off the table is far away, however far."""
 
 
 class Marks(nn.Module):
@@ -45,5 +47,5 @@ class Marks(nn.Module):
         return self.scale.back(seen[:, -self.numbers :])
 
     def loss(self, pictures: Pictures, values: Tensor) -> Tensor:
-        """Mean absolute error of values (B, numbers), in deviations, ()."""
-        return (self(pictures) - self.scale(values)).abs().mean()
+        """Mean absolute error of values (B, numbers), in deviations, of which `BEYOND` count at most, ()."""
+        return (self(pictures) - self.scale(values).clamp(-BEYOND, BEYOND)).abs().mean()

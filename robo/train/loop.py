@@ -26,6 +26,7 @@ from robo.core.errors import ConfigError, NonFiniteError, RunError
 from robo.core.files import FULL, full_disk_error, make_parent, room_for, write_bytes, write_text
 from robo.core.progress import progress
 from robo.dataset.video import Encoder
+from robo.train.board import Board, require
 from robo.train.config import Config
 from robo.train.explore import Processes
 from robo.train.run import Run, write_state
@@ -122,7 +123,8 @@ def _loop(run: Run, learner: Learner, step: int) -> None:
             if step % config.log_every == 0 or step == total:
                 metrics.write(step, values)
             if config.film_every and (step % config.film_every == 0 or step == total):
-                _film(run, learner, step)
+                for name, path in _film(run, learner, step).items():
+                    metrics.film(step, name, path)
             if step % config.checkpoint_every == 0 or step == total or stop.asked:
                 metrics.sync()  # first: a checkpoint promises the metrics up to its step
                 run.save_checkpoint(step, learner)
@@ -138,7 +140,8 @@ def _loop(run: Run, learner: Learner, step: int) -> None:
         run.set_status("done")
 
 
-def _film(run: Run, learner: Learner, step: int) -> None:
+def _film(run: Run, learner: Learner, step: int) -> dict[str, Path]:
+    films = {}
     for name, pictures in learner.films().items():
         encoder = Encoder(FILM_FPS, pictures.shape[1:3])
         for picture in pictures:
@@ -147,6 +150,8 @@ def _film(run: Run, learner: Learner, step: int) -> None:
         make_parent(path)
         with room_for(path):
             write_bytes(path, encoder.finish())
+        films[name] = path
+    return films
 
 
 def _learner(config: Config, task: Task) -> Learner:
@@ -158,6 +163,8 @@ def _learner(config: Config, task: Task) -> Learner:
             raise ConfigError(f"device {config.device!r} is not there: this torch sees no GPU; robo-info says more")
         if int(config.device.partition(":")[2] or 0) >= torch.cuda.device_count():
             raise ConfigError(f"device {config.device!r} is not there: {torch.cuda.device_count()} GPU(s) are")
+    if config.wandb:
+        require()
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(config.seed)
@@ -229,9 +236,11 @@ class _Stop:
 
 
 class _Metrics:
-    """metrics.jsonl and TensorBoard, cut back to the step that training goes on from."""
+    """metrics.jsonl and TensorBoard, cut back to the step that training goes on from; and whoever else is asked for."""
 
     def __init__(self, run: Run, step: int) -> None:
+        self._run = run
+        self._other: Board | None = None
         self._path, self._folder, self._step = run.path / "metrics.jsonl", run.path / "tb", step
 
     def __enter__(self) -> Self:
@@ -241,6 +250,8 @@ class _Metrics:
         with room_for(self._path):
             self._file = self._path.open("a")
             self._board = SummaryWriter(self._folder, purge_step=self._step + 1)
+        if self._run.config.wandb:
+            self._other = Board(self._run)
         return self
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -248,6 +259,12 @@ class _Metrics:
             self._file.write(json.dumps({"step": step, **values}) + "\n")
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
+        if self._other is not None:
+            self._other.write(step, values)
+
+    def film(self, step: int, name: str, path: Path) -> None:
+        if self._other is not None:
+            self._other.film(step, name, path)
 
     def sync(self) -> None:
         with room_for(self._path):
@@ -256,6 +273,8 @@ class _Metrics:
             self._board.flush()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        if self._other is not None:
+            self._other.close()
         try:
             self._file.close()
             self._board.close()

@@ -251,6 +251,20 @@ def test_what_is_cloned_is_the_way_to_the_next_keyframe() -> None:
     assert moved.min() > 0.2, "nobody waits above the cube"
 
 
+def test_what_is_told_of_a_scene_does_not_jump() -> None:
+    task = tabletop_task(load_task("pick_and_place"))
+    things = np.random.default_rng(0).normal(size=(6, 14))
+    found, flipped = tool.scene(task, things), things.copy()
+    flipped[:, 3:7] *= -1  # the same orientation
+    np.testing.assert_allclose(tool.scene(task, flipped), found, atol=1e-12)
+    assert found.shape == (6, tool.known(task)) and tool.known(task) == 2 * (3 + 6)
+    np.testing.assert_array_equal(found[:, :3], things[:, :3])
+    turn = Rotation.from_quat(things[:, 3:7], scalar_first=True).as_matrix()
+    np.testing.assert_allclose(found[:, 3:9], np.concatenate([turn[:, :, 0], turn[:, :, 1]], axis=1), atol=1e-12)
+    least = tool.least(task)
+    assert least.shape == (18,) and set(least[:3]) == {tool.LEAST["_pos"]} and set(least[3:9]) == {0.3}
+
+
 def test_the_tool_sees_the_same_wherever_the_table_stands() -> None:
     task = tabletop_task(load_task("pick_and_place"))
     rng = np.random.default_rng(0)
@@ -258,7 +272,7 @@ def test_the_tool_sees_the_same_wherever_the_table_stands() -> None:
     motions = rng.uniform(-1, 1, size=(6, 7))
     for rows, first in ((state, 11), (scene, 3), (scene, 10)):
         rows[:, first : first + 4] /= np.linalg.norm(rows[:, first : first + 4], axis=1, keepdims=True)
-    seen = tool.around_it(task, state, scene)
+    seen = tool.around_it(task, state, tool.scene(task, scene))
     assert seen.shape == (6, tool.count(task)) and tool.own(state).shape == (6, tool.OWN)
     np.testing.assert_allclose(tool.seen_by_base(state, tool.seen_from(state, motions)), motions, atol=1e-12)
     around = Rotation.from_euler("z", 0.7)
@@ -272,7 +286,7 @@ def test_the_tool_sees_the_same_wherever_the_table_stands() -> None:
         return rows
 
     other, things = moved(state, 8, 11), moved(moved(scene, 0, 3), 7, 10)
-    np.testing.assert_allclose(tool.around_it(task, other, things), seen, atol=1e-9)
+    np.testing.assert_allclose(tool.around_it(task, other, tool.scene(task, things)), seen, atol=1e-9)
     np.testing.assert_allclose(tool.own(other), tool.own(state), atol=1e-9)
     spun = np.concatenate([around.apply(motions[:, :3]), around.apply(motions[:, 3:6]), motions[:, 6:]], axis=1)
     np.testing.assert_allclose(tool.seen_from(other, spun), tool.seen_from(state, motions), atol=1e-9)
@@ -355,7 +369,7 @@ def test_training_does_not_start_on_a_reward_that_is_wrong(tmp_path: Path, capsy
 
 
 def test_what_sees_serves_other_policies_and_other_trainings(demos: str, tmp_path: Path) -> None:
-    whole = train_config(config(demos, train={"steps": 2}), tmp_path)
+    whole = train_config(config(demos, sense={"refresh": 0}, train={"steps": 2}), tmp_path)
     (film,) = (whole.path / "films").glob("*.mp4")
     with av.open(film) as opened:
         pictures = [frame.to_ndarray(format="rgb24") for frame in opened.decode(video=0)]
@@ -365,7 +379,7 @@ def test_what_sees_serves_other_policies_and_other_trainings(demos: str, tmp_pat
     assert np.abs(real - demo[9]).mean() < 12  # above as it was, below what a few steps of training make of it
     assert np.abs(pictures[9][2 * SIZE : 4 * SIZE : 2, : 2 * SIZE : 2].astype(float) - demo[9]).mean() > 2
     sight = str(whole.path / "sight")
-    again = config(demos, sense={"ready": sight}, train={"steps": 2})
+    again = config(demos, sense={"ready": sight, "refresh": 0}, train={"steps": 2})
     found = learner(again)
     assert found.total_steps == 2
     first = run(found, again, 2)

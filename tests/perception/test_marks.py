@@ -38,3 +38,11 @@ def test_it_tells_where_things_are_that_it_has_never_seen():
     assert found.shape == (64, 4)
     assert (marks.scene(found)[:, :3] - wanted[:, :3]).abs().mean() < 0.06  # a guess at random is off by a third
     assert (marks.scene(found)[:, 3] - 7.0).abs().max() < 0.1
+
+
+def test_what_is_far_beyond_all_that_was_known_does_not_drown_the_rest() -> None:
+    marks, (seen, truth) = Marks(VIEWS, (8, 16), 8, 32, 4), scenes(16, 0)
+    marks.scale.fit(truth)
+    gone = truth.clone()
+    gone[0, 0] = -1e4  # it fell off the table
+    assert marks.loss(seen, gone) < marks.loss(seen, truth) + 0.2
