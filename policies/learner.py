@@ -100,6 +100,10 @@ class Learner(ABC):
     def weights(self) -> Tensors:
         """What the policy needs to act: the network's tensors alone."""
 
+    def batch(self) -> Tensors:
+        """What the latest step learned from, by name, for who wants to see why it failed; may be nothing."""
+        return {}
+
     def exports(self) -> Mapping[str, Callable[[Path], None]]:
         """What is of use by itself once training is done: name of a folder in the run → what writes it there."""
         return {}

@@ -69,6 +69,7 @@ class HorizonLearner(Learner):
         self.score = score_of(task, config)
         self.steps_done, self.played, self.recent = 0, 0, list[list[float]]()
         self._playing: Tensors = {}
+        self._lived: Tensors = {}
         self._babbled: list[Episode] = []
         self._babbles = self._again = 0
         self._explorer: Explorer | None = None
@@ -148,6 +149,10 @@ class HorizonLearner(Learner):
         """See `Learner`."""
         return stored(self.network.state_dict())
 
+    def batch(self) -> Tensors:
+        """See `Learner`."""
+        return stored(self.seeing.seen | self._lived)
+
     def exports(self) -> Mapping[str, Callable[[Path], None]]:
         """See `Learner`: what sees, for other policies (``--see.trunk``) and other trainings (``--sense.ready``)."""
         return {"sight": self.sight.save}
@@ -222,7 +227,9 @@ class HorizonLearner(Learner):
         before = self.replay.rng.bit_generator.state
         seen = self.seeing.refresh(step)
         try:
-            found = self.agent.update(self._batch(cfg.world.batch, cfg.world.demos), self.generator, self.score)
+            batch = self._batch(cfg.world.batch, cfg.world.demos)
+            self._lived = batch.named()
+            found = self.agent.update(batch, self.generator, self.score)
         except NonFiniteError:
             self.replay.rng.bit_generator.state = before
             raise

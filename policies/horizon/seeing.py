@@ -123,6 +123,9 @@ class Seeing:
         demos: Frames of all demonstrations.
         seed: Of what is drawn.
         device: Where `sight` is.
+
+    Attributes:
+        seen: What the latest step learned from: view → pictures, ``truth``, ``rewards``.
     """
 
     def __init__(self, sight: Sight, config: SenseConfig, demos: Frames, seed: int, device: str) -> None:
@@ -132,6 +135,7 @@ class Seeing:
             sight.parameters(), lr=config.learning_rate, betas=(0.9, 0.999), weight_decay=0.01
         )
         self.demos = demos
+        self.seen: Tensors = {}
         self.others: list[Frames] | None = []
         self.rng, self.generator = np.random.default_rng([seed, 3]), torch.Generator().manual_seed(seed)
         self.pools = {"random": Pool(config.keep, [seed, 4]), "lived": Pool(config.keep, [seed, 5])}
@@ -162,6 +166,7 @@ class Seeing:
         half = cfg.batch // 2
         shown, random = self._windows(self.demos, cfg.batch - half), self._windows(self.others[0], half)
         seen = {name: torch.cat([x, random[name]]).to(self.device) for name, x in shown.items()}
+        self.seen = dict(seen)
         rewards, truth = seen.pop("rewards"), seen.pop("truth")
         self.sight.train()
         loss, metrics = self.sight.mae.loss(seen, rewards, self.generator)
@@ -197,6 +202,7 @@ class Seeing:
         parts = [{name: x[rows] for name, x in self.demos.alone().items()}]
         parts += [pool.draw(share, rng) for pool in pools]
         seen = {name: torch.cat([part[name] for part in parts]).to(self.device) for name in parts[0]}
+        self.seen = dict(seen)
         truth = seen.pop("truth")
         marks.train()
         loss = marks.loss(seen, truth)

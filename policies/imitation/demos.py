@@ -35,6 +35,10 @@ class Window:
     actions: torch.Tensor
     valid: torch.Tensor
 
+    def named(self) -> dict[str, torch.Tensor]:
+        """All of it, pictures by their cameras."""
+        return {"numbers": self.numbers, **self.pictures, "actions": self.actions, "valid": self.valid}
+
 
 class Demonstrations:
     """The demonstrations in a folder, all of them in memory.

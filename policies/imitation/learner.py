@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from policies.imitation.config import ActConfig, BcConfig, DiffusionConfig, SeeConfig
-from policies.imitation.demos import Demonstrations
+from policies.imitation.demos import Demonstrations, Window
 from policies.imitation.eyes import Eyes, Hands
 from policies.imitation.network import Imitator
 from policies.learner import Learner, Tensors
@@ -55,6 +55,7 @@ class ImitationLearner(Learner):
             self.network.parameters(), lr=cfg.learning_rate, weight_decay=cfg.weight_decay
         )
         self.steps_done = 0
+        self._window: Window | None = None
 
     @property
     def total_steps(self) -> int:
@@ -64,7 +65,7 @@ class ImitationLearner(Learner):
     def step(self) -> dict[str, float]:
         """See `Learner`."""
         cfg, before = self.config, (self.rng.bit_generator.state, self.generator.get_state())
-        window = self.demos.window(self.rng.integers(len(self.demos), size=cfg.batch), self.device)
+        window = self._window = self.demos.window(self.rng.integers(len(self.demos), size=cfg.batch), self.device)
         loss, metrics = self.network.loss(window, self.generator)
         rate = cfg.learning_rate * warmed_cosine(self.steps_done, cfg.steps, cfg.warm_up)
         for group in self.optimiser.param_groups:
@@ -88,6 +89,10 @@ class ImitationLearner(Learner):
                 mean.lerp_(value, 1 - decay)
         found = {name: value.item() for name, value in metrics.items()}
         return {"loss": loss.item(), **found, "gradient": size, "learning_rate": rate}
+
+    def batch(self) -> Tensors:
+        """See `Learner`."""
+        return stored(self._window.named()) if self._window else {}
 
     def state(self) -> tuple[Tensors, dict[str, Any]]:
         """See `Learner`."""

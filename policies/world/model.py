@@ -62,6 +62,10 @@ class Batch:
             if shape[:2] != (rows[:1] if item.name == "demo" else rows):
                 raise ConfigError(f"batch.{item.name} is {shape}, but batch.actions {tuple(self.actions.shape)}")
 
+    def named(self) -> dict[str, Tensor]:
+        """All of it, by the names above."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
     @classmethod
     def of(cls, columns: Mapping[str, np.ndarray], demo: bool = False) -> Batch:
         """What `policies.world.replay.Replay.sample` drew, all demonstrations or none.

@@ -23,7 +23,7 @@ from typing import Any, Self
 
 from policies.learner import Learner
 from robo.core.errors import ConfigError, NonFiniteError, RunError
-from robo.core.files import FULL, full_disk_error, make_parent, room_for, write_bytes, write_text
+from robo.core.files import FULL, full_disk_error, make_parent, room_for, write_bytes, write_tensors, write_text
 from robo.core.progress import progress
 from robo.dataset.video import Encoder
 from robo.train.board import Board, require
@@ -189,11 +189,13 @@ def _step(learner: Learner) -> dict[str, float]:
 
 
 def _explain(run: Run, learner: Learner, step: int, saved: int, error: NonFiniteError) -> NonFiniteError:
-    """Save the state that leads to NaN (generators included, so the step can be repeated) and say what to do."""
+    """Save batch and state that lead to NaN (generators included, so the step can be repeated); say what to do."""
     folder = run.path / f"nonfinite-{step + 1:08d}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     write_state(folder, step, learner)
+    if batch := learner.batch():
+        write_tensors(folder / "batch.safetensors", batch)
     good = f"the last good checkpoint is step {saved}" if saved else "there is no checkpoint before it"
     return NonFiniteError(
         f"training stopped at step {step + 1}: {error}; the state and generators that led to it are in "

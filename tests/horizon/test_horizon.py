@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from scipy.spatial.transform import Rotation
 from scipy.stats import chisquare
 
@@ -118,6 +119,23 @@ def test_a_step_that_fails_leaves_marks_as_they_were(demos: str, monkeypatch: py
             run(found, made, 1)
     after = found.state()[0]
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_what_led_to_a_number_that_is_none_is_kept(demos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    update = HorizonLearner.step
+
+    def poisoned(self: HorizonLearner) -> dict[str, float]:
+        if self.steps_done == 6:
+            next(self.agent.model.parameters()).data.fill_(np.nan)
+        return update(self)
+
+    monkeypatch.setattr(HorizonLearner, "step", poisoned)
+    with pytest.raises(NonFiniteError, match="nonfinite-00000007"):
+        train_config(config(demos), tmp_path)
+    (folder,) = tmp_path.glob("reach/001/nonfinite-*")
+    batch = load_file(folder / "batch.safetensors")
+    assert batch["actions"].shape == (5, 5, 7) and batch["demo"].tolist() == 3 * [False] + 2 * [True]
+    assert batch["front"].shape[1:] == (SIZE, SIZE, 3)  # what marks learn from
 
 
 def test_a_pool_keeps_all_that_came_equally_likely() -> None:

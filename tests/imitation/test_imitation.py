@@ -213,6 +213,7 @@ def test_checkpoints_of_other_sizes_and_nan_are_refused(demos: str) -> None:
     with pytest.raises(NonFiniteError, match="learning_rate"):
         trained.step()
     assert trained.rng.bit_generator.state == before[0] and torch.equal(trained.generator.get_state(), before[1])
+    assert trained.batch()["actions"].shape[0] == made.settings.train.batch  # what it failed on
 
 
 def test_a_policy_that_sees_is_shown_live_and_recorded(demos: str, tmp_path: Path, monkeypatch) -> None:
