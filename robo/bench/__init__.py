@@ -34,6 +34,7 @@ BENCHES = {
     "keyframes": "robo.bench.keyframes:keyframes_bench",
     "mae": "robo.bench.mae:mae_bench",
     "horizon": "robo.bench.horizon:horizon_bench",
+    "acting": "robo.bench.acting:acting_bench",
 }
 """Names → ``module:function``; imported when asked for."""
 

@@ -11,6 +11,7 @@ from scipy import stats
 
 from robo.bench import Gain, Rate
 from robo.bench import horizon as bench
+from robo.bench.acting import acting_bench
 from robo.core.errors import ConfigError, UnknownNameError
 from tests.horizon.tiny import SIZE, TINY, VIEWS
 
@@ -84,3 +85,11 @@ def test_wrong_names_are_told(tiny: dict) -> None:
         bench.horizon_bench(variants=("horizn",), **tiny)
     with pytest.raises(ConfigError, match="at least 1"):
         bench.horizon_bench(**(tiny | {"episodes": 0}))
+
+
+def test_the_control_path_is_timed_for_everyone_who_acts() -> None:
+    found = acting_bench(steps=3)
+    assert [row["act"] for row in found.rows] == ["actor", "drawn", "mpc"]
+    assert all(0 < row["step [ms]"].value <= row["p99 [ms]"] + 0.01 for row in found.rows)
+    with pytest.raises(UnknownNameError, match="small"):
+        acting_bench(preset="smal")
