@@ -32,11 +32,12 @@ class SenseConfig:
     refresh: int = 4
     """Marks learn on, a step at every so many of the world model's, for a policy gets to see what neither random motion
     nor demonstrations show; 0: they do not. The autoencoder stays as it is ..."""
-    refresh_rate: float = 3e-4
+    refresh_rate: float = 5e-4
     """... at this rate ..."""
-    keep: int = 2048
-    """... from demonstrations, so many frames of random motion and so many of later episodes ..."""
-    of_episode: int = 10
+    keep: int = 3072
+    """... from demonstrations, so many frames of random motion and so many of later episodes, which are half of a batch
+    ..."""
+    of_episode: int = 20
     """... each of which gives so many."""
 
     def __post_init__(self) -> None:
@@ -80,9 +81,9 @@ class ExploreConfig:
 
     processes: int = 1
     """That play."""
-    babble: int = 600
+    babble: int = 400
     """Episodes of random motion, before all else ..."""
-    babble_steps: int = 30
+    babble_steps: int = 60
     """... that end after so many control steps: what is where differs between episodes, not within."""
     episodes: int = 4
     """Of a round ..."""
@@ -157,6 +158,7 @@ _SMALL = HorizonConfig(
     mae=MAES["small"],
     marks=MarksConfig(on=True),
     sense=SenseConfig(steps=2000, batch=32, learning_rate=1e-3, warm_up=50),
+    act="drawn",
     world=WORLDS["small"],
     explore=ExploreConfig(rest=1000),
     train=TrainConfig(steps=16_000),

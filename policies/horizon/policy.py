@@ -10,23 +10,18 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from hardware.robots.commands import REACH_M_S
 from policies.commanded import Commanded
 from policies.horizon import tool
 from policies.horizon.config import HorizonConfig
 from policies.horizon.episodes import proprio
 from policies.horizon.network import ACTIONS, HorizonNetwork
 from policies.horizon.score import score_of
+from policies.horizon.wander import Wanderer
 from policies.observed import proprioception, surroundings, tool_motion
 from policies.policy import PolicyInfo
 from policies.tensors import load_weights
 from robo.core.protocols import ActionChunk, Obs
 from tasks.tabletop.base import TabletopTask
-
-ERRAND_S, SPEED, STIR = 1.0, 0.8, 0.3
-"""Random motion goes to a place for so long at most, with that share of full speed, shaken by so much at every step."""
-MEDDLING, BESIDE_M = 0.6, 0.03
-"""Share of its places that are where something is, and how far beside it."""
 
 
 class HorizonPolicy(Commanded):
@@ -47,8 +42,7 @@ class HorizonPolicy(Commanded):
 
     def _begin(self, obs: Obs, seed: int) -> None:
         self._generator = torch.Generator().manual_seed(seed)
-        self._rng = np.random.default_rng(seed)
-        self._errand, self._left = np.zeros(ACTIONS), 0
+        self._wanderer = Wanderer(self.task, seed)
         self._state = self.network.agent.model.dynamics.initial(1)
         self._frames = {view: deque[np.ndarray](maxlen=self.config.mae.frames) for view in self.config.mae.views}
         self._done: np.ndarray | None = None
@@ -70,7 +64,7 @@ class HorizonPolicy(Commanded):
     @torch.no_grad()
     def _action(self, obs: Obs) -> np.ndarray:
         if not self.network.begun:
-            return self._wander(obs)
+            return self._wanderer.motion(obs)
         agent, generator = self.network.agent, self._generator if self.exploring else None
         seen = self.network.sight.features(self._pictures(obs))
         values = self._numbers(obs)
@@ -95,27 +89,6 @@ class HorizonPolicy(Commanded):
             drawn = self.exploring or self.config.act == "drawn"
             action = agent.behaviour.actor.act(self._state.latent, self._generator if drawn else None)
         return tool.seen_by_base(state, action.cpu().double().numpy())[0]
-
-    def _wander(self, obs: Obs) -> np.ndarray:
-        """To one place of the workspace after the other, the tool turned a little, the jaws somewhere.
-
-        Often that is where something is, which the simulator knows: what is touched, pushed and hidden by the arm has
-        to be seen as well.
-        """
-        if self._left == 0:
-            area = self.task.robot.workspace
-            assert area is not None
-            half = np.array([*area.half_m, area.height_m / 2])
-            place = np.array([*area.centre_m, area.height_m / 2]) + self._rng.uniform(-half, half)
-            bodies = (*self.task.things, *self.task.fixtures)
-            if bodies and self._rng.uniform() < MEDDLING:
-                place = obs[f"{bodies[self._rng.integers(len(bodies))]}_pos"] + self._rng.normal(size=3) * BESIDE_M
-            self._errand = np.concatenate([place, self._rng.uniform(-1, 1, 3) * STIR, self._rng.uniform(-1, 1, 1)])
-            self._left = int(self._rng.integers(1, round(ERRAND_S / self.task.ctrl_dt_s) + 1))
-        self._left -= 1
-        way = (self._errand[:3] - obs["ee_pos"]) / (REACH_M_S * self.task.ctrl_dt_s)
-        motion = np.concatenate([SPEED * way / max(1.0, np.abs(way).max()), self._errand[3:]])
-        return np.clip(motion + STIR * self._rng.normal(size=ACTIONS), -1.0, 1.0)
 
     def _numbers(self, obs: Obs) -> dict[str, np.ndarray]:
         """As columns of a dataset, of one frame."""

@@ -196,11 +196,11 @@ class Seeing:
         if marks is None or not self._goes_on or (step + 1) % cfg.refresh:
             return {}
         rng = np.random.default_rng([self.seed, 6, step])
-        pools = [pool for pool in self.pools.values() if len(pool)]
-        share = cfg.batch // (len(pools) + 1)
-        rows = torch.from_numpy(rng.integers(len(self.demos.first), size=cfg.batch - share * len(pools)))
+        lived = cfg.batch // 2 if len(self.pools["lived"]) else 0
+        random = (cfg.batch - lived) // 2 if len(self.pools["random"]) else 0
+        rows = torch.from_numpy(rng.integers(len(self.demos.first), size=cfg.batch - lived - random))
         parts = [{name: x[rows] for name, x in self.demos.alone().items()}]
-        parts += [pool.draw(share, rng) for pool in pools]
+        parts += [self.pools[name].draw(n, rng) for name, n in (("lived", lived), ("random", random)) if n]
         seen = {name: torch.cat([part[name] for part in parts]).to(self.device) for name in parts[0]}
         self.seen = dict(seen)
         truth = seen.pop("truth")

@@ -1,0 +1,95 @@
+"""Random motion before anything is learned: places, things, and now and then a thing that is taken along."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+
+from hardware.robots.commands import REACH_M_S
+from robo.core.protocols import Obs
+from tasks.tabletop.base import TabletopTask
+
+ERRAND_S, SPEED, STIR = 1.0, 0.8, 0.3
+"""Goes to a place for so long at most, with that share of full speed, shaken by so much at every step."""
+MEDDLING, BESIDE_M = 0.6, 0.03
+"""Share of its places that are where something is, and how far beside it."""
+TAKING, ABOVE_M, TOUCH_M, GRIP_S = 0.5, 0.08, 0.01, 0.4
+"""Share of those at which it is taken: from so far above, about so far beside its middle, closing for so long."""
+THERE_M = 0.01
+"""From there on a place is reached."""
+
+
+class Errand(NamedTuple):
+    """One place after the other.
+
+    Attributes:
+        place: Of the tool [m].
+        spin: Share of full speed about x, y, z, in [-1, 1].
+        jaws: Of the gripper, -1 closed to 1 open.
+        steps: Control steps, at most.
+        stir: Shaken by so much.
+        whole: Whether it lasts that long even if the tool is there already.
+    """
+
+    place: np.ndarray
+    spin: np.ndarray
+    jaws: float
+    steps: int
+    stir: float
+    whole: bool
+
+
+class Wanderer:
+    """Goes about the workspace.
+
+    Often where something is, which the simulator knows: what is touched, pushed, carried and hidden by the arm has to
+    be seen as well.
+
+    Args:
+        task: The task.
+        seed: Of an episode.
+    """
+
+    def __init__(self, task: TabletopTask, seed: int) -> None:
+        self.task, self.rng = task, np.random.default_rng(seed)
+        self._errands: deque[Errand] = deque()
+        self._gone = 0
+
+    def motion(self, obs: Obs) -> np.ndarray:
+        """What ``control="ee_delta"`` takes, (7,)."""
+        if not self._errands:
+            self._errands.extend(self._next(obs))
+            self._gone = 0
+        errand = self._errands[0]
+        way = (errand.place - obs["ee_pos"]) / (REACH_M_S * self.task.ctrl_dt_s)
+        self._gone += 1
+        there = bool(np.linalg.norm(errand.place - obs["ee_pos"]) < THERE_M)
+        if self._gone >= errand.steps or (there and not errand.whole):
+            self._errands.popleft()
+            self._gone = 0
+        motion = np.concatenate([SPEED * way / max(1.0, np.abs(way).max()), errand.spin, [errand.jaws]])
+        return np.clip(motion + errand.stir * self.rng.normal(size=len(motion)), -1.0, 1.0)
+
+    def _next(self, obs: Obs) -> list[Errand]:
+        area = self.task.robot.workspace
+        assert area is not None
+        half = np.array([*area.half_m, area.height_m / 2])
+        anywhere = np.array([*area.centre_m, area.height_m / 2]) + self.rng.uniform(-half, half)
+        spin, jaws = self.rng.uniform(-1, 1, 3) * STIR, float(self.rng.uniform(-1, 1))
+        most = round(ERRAND_S / self.task.ctrl_dt_s)
+        steps = int(self.rng.integers(1, most + 1))
+        bodies = (*self.task.things, *self.task.fixtures)
+        if not bodies or self.rng.uniform() >= MEDDLING:
+            return [Errand(anywhere, spin, jaws, steps, STIR, True)]
+        body = obs[f"{bodies[self.rng.integers(len(bodies))]}_pos"]
+        if self.rng.uniform() >= TAKING:
+            return [Errand(body + self.rng.normal(size=3) * BESIDE_M, spin, jaws, steps, STIR, True)]
+        still, touch = np.zeros(3), body + self.rng.normal(size=3) * TOUCH_M
+        return [
+            Errand(touch + np.array([0.0, 0.0, ABOVE_M]), still, 1.0, 2 * most, 0.1, False),
+            Errand(touch, still, 1.0, most, 0.1, False),
+            Errand(touch, still, -1.0, round(GRIP_S / self.task.ctrl_dt_s), 0.1, True),
+            Errand(anywhere, spin, -1.0, steps, STIR, True),
+        ]
