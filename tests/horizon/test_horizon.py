@@ -23,6 +23,7 @@ from policies.horizon.learner import HorizonLearner
 from policies.horizon.policy import HorizonPolicy
 from policies.horizon.score import score_of
 from policies.horizon.seeing import Pool, frames_of
+from policies.horizon.wander import Wanderer
 from policies.registry import POLICIES
 from robo.cli import train
 from robo.core.errors import ConfigError, NonFiniteError, RoboError, RunError, UnknownNameError
@@ -136,6 +137,27 @@ def test_what_led_to_a_number_that_is_none_is_kept(demos: str, tmp_path: Path, m
     batch = load_file(folder / "batch.safetensors")
     assert batch["actions"].shape == (5, 5, 7) and batch["demo"].tolist() == 3 * [False] + 2 * [True]
     assert batch["front"].shape[1:] == (SIZE, SIZE, 3)  # what marks learn from
+
+
+@pytest.mark.parametrize("name", ["pick_and_place", "open_drawer"])
+def test_random_motion_stays_within_limits_is_the_same_every_time_and_meets_things(name: str) -> None:
+    task = tabletop_task(load_task(name))
+    env = TabletopEnv(task, control="ee_delta")
+    held, places, motions = 0.0, [], []
+    for seed in (*range(12), 0):
+        obs, info = env.reset(seed=seed)
+        wanderer, done = Wanderer(task, seed), []
+        for _ in range(60):
+            done.append(wanderer.motion(obs))
+            assert done[-1].shape == (7,) and np.abs(done[-1]).max() <= 1.0
+            obs, *_, info = env.step(done[-1])
+            held = max(held, float(info["signals"]["held_n"]))
+            places.append(obs["ee_pos"])
+        motions.append(np.array(done))
+    np.testing.assert_array_equal(motions[0], motions[-1])
+    assert not np.array_equal(motions[0], motions[1])
+    assert (np.ptp(places, axis=0) > (0.2, 0.2, 0.15)).all(), "it stays where it is"
+    assert held > 1.0 or name != "pick_and_place", "nothing was ever taken"
 
 
 def test_a_pool_keeps_all_that_came_equally_likely() -> None:
