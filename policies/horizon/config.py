@@ -115,9 +115,12 @@ class TrainConfig:
     need it."""
     episodes: int = 0
     """Demonstrations to learn from, the first of the dataset; 0: all."""
+    after_s: float = 0.75
+    """A demonstration ends so long after its last stage was reached: who has done all rests where others still have
+    something to do."""
 
     def __post_init__(self) -> None:
-        require_positive(self, "train", "steps")
+        require_positive(self, "train", "steps", "after_s")
         if self.reward not in ("staged", "success"):
             raise UnknownNameError("train.reward", self.reward, ("staged", "success"))
         if self.episodes < 0:

@@ -12,7 +12,7 @@ import torch
 
 from policies.horizon import tool
 from policies.horizon.config import HorizonConfig
-from policies.horizon.episodes import episode, rewards, truth
+from policies.horizon.episodes import episode, rewards, truth, until_done
 from policies.horizon.film import imagination
 from policies.horizon.network import HorizonNetwork
 from policies.horizon.score import score_of
@@ -246,7 +246,8 @@ class HorizonLearner(Learner):
     def _begin_to_live(self) -> None:
         """Look at all there is with eyes that learn no more."""
         for number in range(len(self.demos.spans)):
-            self.replay.add(self._columns(self._demo(number), demo=True), demo=True)
+            shown = until_done(self.task, self.config.train.after_s, self._demo(number))
+            self.replay.add(self._columns(shown, demo=True), demo=True)
         for each in self._babbled:
             self.replay.add(self._columns(each))
         self._babbled = []

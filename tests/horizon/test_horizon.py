@@ -18,7 +18,7 @@ from policies.expert import MoveConfig
 from policies.expert.policy import Expert
 from policies.horizon import tool
 from policies.horizon.config import KeysConfig
-from policies.horizon.episodes import BOUNDLESS, cloned, episode, horizons, keyframes_of, rewards
+from policies.horizon.episodes import BOUNDLESS, cloned, episode, horizons, keyframes_of, rewards, until_done
 from policies.horizon.learner import HorizonLearner
 from policies.horizon.policy import HorizonPolicy
 from policies.horizon.score import score_of
@@ -289,6 +289,18 @@ def test_what_is_cloned_is_the_way_to_the_next_keyframe() -> None:
     assert found[here - 8, -1] > 0.9 and found[here, -1] < 0.0  # open on the way, then closed
     moved = np.linalg.norm(found[: here - 5, :3], axis=1)
     assert moved.min() > 0.2, "nobody waits above the cube"
+
+
+def test_demonstrations_end_soon_after_all_is_done(demos: str) -> None:
+    task = tabletop_task(load_task(TASK))
+    names = ["signals", "stage", "observation.state", "action.ee_delta"]
+    values = Dataset(Path(demos)).episode(0, names)
+    done = int(np.argmax(values["stage"] == len(task.stages)))
+    short = until_done(task, 0.5, values)
+    assert {len(column) for column in short.values()} == {done + 1 + 10} and done + 11 < len(values["stage"])
+    np.testing.assert_array_equal(short["signals"], values["signals"][: done + 11])
+    undone = {name: column[:done] for name, column in values.items()}
+    assert len(until_done(task, 0.5, undone)["signals"]) == done
 
 
 def test_what_is_told_of_a_scene_does_not_jump() -> None:
