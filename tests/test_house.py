@@ -39,7 +39,7 @@ def test_the_lock_covers_what_the_project_needs():
 
 def test_extras():
     extras = {"planners", "rl", "pybullet", "pointcloud", "video", "rlbench", "hardware", "cluster", "dev"}
-    extras |= {"imitation", "language"}
+    extras |= {"imitation", "language", "wandb"}
     assert set(PROJECT["project"]["optional-dependencies"]) == extras
 
 

@@ -46,7 +46,7 @@ def imagination(network: HorizonNetwork, columns: Columns, pictures: Mapping[str
     imagined = torch.cat([states.latent[:, :FIRST], dream.latents[:, 1:]], 1)
     rows = [np.concatenate([x[:count] for x in pictures.values()], axis=2)]
     for latents in (states.latent, imagined):
-        features = model.decoder(latents)[0, :, : sight.feature_size]
+        features = model.decoder(latents)[0, :, : sight.mae.feature_size]
         drawn = torch.cat([picture for picture in sight.drawn(features).values()], dim=2)
         rows.append((255 * drawn).round().to(torch.uint8).cpu().numpy())
     return np.concatenate(rows, axis=1).repeat(ENLARGED, axis=1).repeat(ENLARGED, axis=2)

@@ -45,9 +45,9 @@ class HorizonNetwork(nn.Module):
             self.sight = Sight(config.mae, config.marks, known)
         proprio = tool.OWN + len(told(task))
         world: WorldConfig = config.world
-        plain, features = proprio, self.sight.feature_size
+        plain, features = proprio, self.sight.mae.feature_size
         if self.sight.marks is not None:  # what is told comes last of all features
-            plain, features = plain + tool.count(task), features - known + tool.count(task)
+            plain, features = plain + tool.count(task), features + tool.count(task)
         signals = len(task.signals) + (tool.count(task) if known else 0)
         self.agent = Agent(world, features, ACTIONS, proprio, signals, seed, plain)
         self.task = task
@@ -55,6 +55,8 @@ class HorizonNetwork(nn.Module):
 
     def seen(self, features: torch.Tensor, state: np.ndarray) -> np.ndarray:
         """Features of what sees (T, F) as the world model takes them, (T, F') float32: things are told from the tool.
+
+        Where in pictures marks found something is left out: they learn on, and it would come to mean something else.
 
         Args:
             features: See `policies.perception.sight.Sight`.
@@ -65,4 +67,5 @@ class HorizonNetwork(nn.Module):
             return features.cpu().numpy()
         scene = marks.scene(features).cpu().numpy().astype(float)
         told = tool.around_it(self.task, state, scene).astype(np.float32)
-        return np.concatenate([features[:, : -marks.numbers].cpu().numpy(), told], axis=1)
+        drawn = features[:, : self.sight.mae.feature_size].cpu().numpy()
+        return np.concatenate([drawn, told], axis=1)

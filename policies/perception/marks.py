@@ -16,7 +16,7 @@ BEYOND = 5.0
 
 
 class Marks(nn.Module):
-    """What follows from places that convolutions find in each view about the scene, such as poses of things.
+    """Places that convolutions find in each view, and what follows from them about the scene, such as poses of things.
 
     What is small in pictures is learned last, or not at all, by who is to draw them (`policies.perception.mae`); where
     a simulator knows the truth, it can be asked for.
@@ -29,6 +29,7 @@ class Marks(nn.Module):
         numbers: That are told.
 
     Attributes:
+        size: Numbers of `forward`.
         scale: Of what is told; to be fitted to it before the first step.
     """
 
@@ -36,16 +37,17 @@ class Marks(nn.Module):
         super().__init__()
         self.trunk = Conv(views, channels, points)
         self.told, self.scale = mlp(self.trunk.feature_size, units, 2, numbers), Standard(numbers)
-        self.numbers = numbers
+        self.numbers, self.size = numbers, numbers + self.trunk.feature_size
 
     def forward(self, pictures: Pictures) -> Tensor:
-        """What one frame of each view tells, in deviations from its mean, (B, numbers)."""
-        return self.told(self.trunk.features(pictures))
+        """Of one frame of each view: places in -1..1, and what is told, in deviations from its mean, (B, size)."""
+        places = self.trunk.features(pictures)
+        return torch.cat([places, self.told(places)], dim=1)
 
     def scene(self, seen: Tensor) -> Tensor:
-        """Features that end with what `forward` told, (B, F), to that in its own units, (B, numbers)."""
+        """What `forward` (B, size) told, (B, numbers), in its own units."""
         return self.scale.back(seen[:, -self.numbers :])
 
     def loss(self, pictures: Pictures, values: Tensor) -> Tensor:
         """Mean absolute error of values (B, numbers), in deviations, of which `BEYOND` count at most, ()."""
-        return (self(pictures) - self.scale(values).clamp(-BEYOND, BEYOND)).abs().mean()
+        return (self(pictures)[:, -self.numbers :] - self.scale(values).clamp(-BEYOND, BEYOND)).abs().mean()

@@ -49,7 +49,7 @@ class Sight(nn.Module):
         self.known = known
         self.mae = MultiViewMae(mae)
         self.marks = Marks(mae.views, marks.channels, marks.points, marks.units, known) if marks.on and known else None
-        self.feature_size = self.mae.feature_size + (self.marks.numbers if self.marks else 0)
+        self.feature_size = self.mae.feature_size + (self.marks.size if self.marks else 0)
 
     def save(self, folder: Path) -> None:
         """Write settings and weights into a folder, made where it is not there."""

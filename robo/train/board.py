@@ -21,7 +21,7 @@ def require() -> None:
     """Raises MissingDependencyError where wandb is not installed."""
     if importlib.util.find_spec("wandb") is None:
         raise MissingDependencyError(
-            "--wandb needs wandb, which is not installed; try: pip install 'robo-stack[wandb]'"
+            "--log_wandb needs wandb, which is not installed; try: pip install 'robo-stack[wandb]'"
         )
 
 
@@ -46,7 +46,7 @@ class Board:
         told = read_json(path, {"id": str})
         try:
             self._run: Any = wandb.init(
-                project=run.config.wandb,
+                project=run.config.log_wandb,
                 id=told["id"],
                 resume="allow",
                 name=f"{run.path.parent.name}/{run.path.name}",
@@ -58,7 +58,7 @@ class Board:
             line = " ".join(str(error).split())[:300]
             raise ConfigError(
                 f"wandb refuses ({line}); log in with: wandb login, or keep all here with: WANDB_MODE=offline, "
-                "or leave out --wandb"
+                "or leave out --log_wandb"
             ) from error
         # A training that goes on from a checkpoint tells some steps again; with an axis of its own that may be.
         self._run.define_metric("step")

@@ -41,7 +41,7 @@ class Config:
         log_every: Steps between logged metrics.
         checkpoint_every: Steps between checkpoints.
         film_every: Steps between films of what is learned so far, of kinds of policies that have some; 0: none.
-        wandb: Project of Weights & Biases that metrics and films go to, too; empty: nothing leaves this machine.
+        log_wandb: Project of Weights & Biases that metrics and films go to, too; empty: nothing leaves this machine.
         settings: The policy kind's own config; its fields are keys of the top level too.
     """
 
@@ -56,7 +56,7 @@ class Config:
     log_every: int = 10
     checkpoint_every: int = 200
     film_every: int = 2000
-    wandb: str = ""
+    log_wandb: str = ""
     settings: Any = field(metadata={"key": False})
 
     def __post_init__(self) -> None:

@@ -163,7 +163,7 @@ def _learner(config: Config, task: Task) -> Learner:
             raise ConfigError(f"device {config.device!r} is not there: this torch sees no GPU; robo-info says more")
         if int(config.device.partition(":")[2] or 0) >= torch.cuda.device_count():
             raise ConfigError(f"device {config.device!r} is not there: {torch.cuda.device_count()} GPU(s) are")
-    if config.wandb:
+    if config.log_wandb:
         require()
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True)
@@ -252,7 +252,7 @@ class _Metrics:
         with room_for(self._path):
             self._file = self._path.open("a")
             self._board = SummaryWriter(self._folder, purge_step=self._step + 1)
-        if self._run.config.wandb:
+        if self._run.config.log_wandb:
             self._other = Board(self._run)
         return self
 

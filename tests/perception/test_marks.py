@@ -35,9 +35,10 @@ def test_it_tells_where_things_are_that_it_has_never_seen():
     new, wanted = scenes(64, 1)
     with torch.no_grad():
         found = marks(new)
-    assert found.shape == (64, 4)
+    assert found.shape == (64, marks.size) and marks.size == 4 + 2 * 2 * 8
     assert (marks.scene(found)[:, :3] - wanted[:, :3]).abs().mean() < 0.06  # a guess at random is off by a third
     assert (marks.scene(found)[:, 3] - 7.0).abs().max() < 0.1
+    assert found[:, :-4].abs().max() <= 1.0
 
 
 def test_what_is_far_beyond_all_that_was_known_does_not_drown_the_rest() -> None:

@@ -50,7 +50,7 @@ def told(run) -> list[dict]:
 
 def test_all_metrics_arrive_and_a_resume_goes_on_with_the_same_run(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    run = loop.train(config(wandb="arms"), tmp_path)
+    run = loop.train(config(log_wandb="arms"), tmp_path)
     kept = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     assert [(row["step"], row["loss"]) for row in told(run)] == [(row["step"], row["loss"]) for row in kept]
     known = (run.path / board.FILE).read_text()
@@ -71,8 +71,8 @@ def test_what_hinders_is_told(tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))  # nobody is logged in
     with pytest.raises(ConfigError, match="WANDB_MODE=offline"):
-        loop.train(config(wandb="arms"), tmp_path)
+        loop.train(config(log_wandb="arms"), tmp_path)
     monkeypatch.setattr(board.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"robo-stack\[wandb\]"):
-        loop.train(config(wandb="arms"), tmp_path / "other")
+        loop.train(config(log_wandb="arms"), tmp_path / "other")
     assert not (tmp_path / "other").exists()
