@@ -79,7 +79,7 @@ def horizon_bench(
     for name in variants:
         if name not in VARIANTS:
             raise UnknownNameError("variant", name, VARIANTS)
-    cells, rows, machines = Cells(results or None, hardware_line()), [], {}
+    cells, rows, machines, left_out = Cells(results or None, hardware_line()), [], {}, []
     for task in tasks:
         found: dict[str, list[dict[str, Any]]] = {}
         for name in variants:
@@ -91,6 +91,8 @@ def horizon_bench(
                     result = cells.get(f"{task}/{name}-{each}", inputs, measure)
                     machines[result["machine"]] = None
                     found.setdefault(name, []).append(result | {"seed": each})
+                else:
+                    left_out.append(f"{task}/{name}-{each}")
         rows += [_row(task, name, done, found.get(CLONING, []), seed) for name, done in found.items()]
     return Report(
         title=f"horizon and others, {demos} demonstrations, {episodes} unseen starts for every training",
@@ -101,7 +103,8 @@ def horizon_bench(
             "same encoder: frozen, that of horizon's training of the same seed, with all that it tells",
             "success: Wilson 95 % intervals over all starts; above cloning: of those starts, paired bootstrap over "
             "trainings and starts, 95 %",
-            f"cells measured on: {', '.join(machines)}",
+            f"cells measured on: {', '.join(machines) or 'none'}",
+            f"cells that are missing: {', '.join(left_out) or 'none'}",
         ],
     )
 

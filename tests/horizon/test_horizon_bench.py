@@ -50,6 +50,7 @@ def test_it_trains_compares_and_keeps(tiny: dict, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(bench, "train", fails)
     again = bench.horizon_bench(variants=("horizon", "bc_encoder", "bc"), missing=False, **tiny)
     assert again.rows == first.rows
+    assert again.notes[-1] == "cells that are missing: reach/bc-0, reach/bc-3"
     with pytest.raises(AssertionError, match="not measured again"):
         bench.horizon_bench(variants=("bc",), **tiny)
 
