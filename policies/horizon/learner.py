@@ -16,7 +16,7 @@ from policies.horizon.episodes import episode, rewards, truth, until_done
 from policies.horizon.film import imagination
 from policies.horizon.network import HorizonNetwork
 from policies.horizon.score import score_of
-from policies.horizon.seeing import Frames, Seeing, frames_of
+from policies.horizon.seeing import Frames, Seeing
 from policies.imitation.config import DoConfig, SeeConfig
 from policies.imitation.demos import Demonstrations
 from policies.learner import Episode, Explorer, Learner, Tensors
@@ -63,7 +63,7 @@ class HorizonLearner(Learner):
             self._to_see = 0
             self._take(Path(config.sense.ready))
         demos = [self._frames(self._demo(i)) for i in range(len(self.demos.spans))]
-        self.seeing = Seeing(self.sight, config.sense, Frames.joined(demos), seed, device)
+        self.seeing = Seeing(self.sight, config.sense, demos, seed, device)
         self.replay = Replay(config.explore.capacity, seed)
         self.generator = torch.Generator().manual_seed(seed)
         self.score = score_of(task, config)
@@ -196,11 +196,14 @@ class HorizonLearner(Learner):
         """Rounds of random motion that are due."""
         while self._again or self._babbles < self._due(self.steps_done):
             found = explorer.finish()
-            self.seeing.add([self._frames(each) for each in found], lived=False)
+            frames = [self._frames(each) for each in found]
+            if self.network.learns_on:
+                self.seeing.keep(frames, "random")
             if self.network.begun:
                 for each in found:
                     self.replay.add(self._columns(each))
             else:
+                self.seeing.add(frames)
                 self._babbled += found
             self._babbles, self._again = self._babbles + (not self._again), 0
             if self._babbles < self._rounds:
@@ -209,7 +212,7 @@ class HorizonLearner(Learner):
     def _frames(self, values: Episode) -> Frames:
         """All that is to be seen in an episode."""
         won = rewards(self.task, self.config, np.asarray(values["signals"], np.float32))
-        return frames_of(self.config.mae.views, values, won, truth(self.task, values))
+        return Frames.of(self.config.mae.views, values, won, truth(self.task, values))
 
     def _demo(self, number: int) -> Episode:
         """A demonstration as `Explorer.finish` tells episodes."""
@@ -225,7 +228,8 @@ class HorizonLearner(Learner):
         if not self.network.begun:
             self._begin_to_live()
         before = self.replay.rng.bit_generator.state
-        seen = self.seeing.refresh(step)
+        refreshed = self.network.learns_on and (step + 1) % cfg.sense.refresh == 0
+        seen = self.seeing.refresh(step) if refreshed else {}
         try:
             batch = self._batch(cfg.world.batch, cfg.world.demos)
             self._lived = batch.named()
@@ -233,7 +237,7 @@ class HorizonLearner(Learner):
         except NonFiniteError:
             self.replay.rng.bit_generator.state = before
             raise
-        if seen:
+        if refreshed:
             self.seeing.apply()
         since = step + 1 - cfg.explore.rest
         if since >= 0 and since % cfg.explore.every == 0:  # after the step, for one that fails must leave all as it was
@@ -277,7 +281,8 @@ class HorizonLearner(Learner):
             for each in self._explorer.finish():
                 won, columns = bool(each["success"]), self._columns(each)
                 self.replay.add(columns)
-                self.seeing.add([self._frames(each)], lived=True)
+                if self.network.learns_on:
+                    self.seeing.keep([self._frames(each)], "lived")
                 if won and explore.imitate:
                     self.replay.add(columns, demo=True)
                 self.recent = [*self.recent, [float(won), int(each["stage"].max()) / len(self.task.stages)]][-RECENT:]

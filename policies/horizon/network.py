@@ -32,6 +32,7 @@ class HorizonNetwork(nn.Module):
         seed: Of the first weights.
 
     Attributes:
+        learns_on: Whether marks go on learning from what is lived.
         begun: Whether world model and actor have learned anything yet; else whoever acts moves at random.
     """
 
@@ -43,6 +44,7 @@ class HorizonNetwork(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.sight = Sight(config.mae, config.marks, known)
+        self.learns_on = self.sight.marks is not None and config.sense.refresh > 0
         proprio = tool.OWN + len(told(task))
         world: WorldConfig = config.world
         plain, features = proprio, self.sight.mae.feature_size

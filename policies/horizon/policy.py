@@ -58,8 +58,9 @@ class HorizonPolicy(Commanded):
         return replace(chunk, info={"plan_ms": 1e3 * (time.perf_counter() - began)})
 
     def keeps(self, obs: Obs) -> Mapping[str, np.ndarray]:
-        """See `policies.policy.Policy`: pictures, and features, once there are any."""
-        return {**super().keeps(obs), **({"features": self._features} if self.network.begun else {})}
+        """See `policies.policy.Policy`: features, once there are any; pictures, while somebody learns from them."""
+        pictures = super().keeps(obs) if self.network.learns_on or not self.network.begun else {}
+        return {**pictures, "features": self._features} if self.network.begun else pictures
 
     @torch.no_grad()
     def _action(self, obs: Obs) -> np.ndarray:

@@ -25,44 +25,45 @@ ADVICE = "lower sense.learning_rate"
 
 @dataclass(frozen=True, kw_only=True)
 class Frames:
-    """Pictures in the order they were seen, one episode after the other.
+    """Pictures of an episode of T moments, in the order they were seen; they share the memory of what they are made of.
 
     Attributes:
-        pictures: View → (F, H, W, 3) uint8.
-        first: Where the episode of each frame begins, (F,).
-        rewards: For getting there, (F,) float32.
-        truth: What is around the arm, (F, E) float32.
+        pictures: View → (T, H, W, 3) uint8.
+        rewards: For getting there, (T,) float32.
+        truth: What is around the arm, see `policies.horizon.tool.scene`, (T, K) float32.
     """
 
     pictures: dict[str, torch.Tensor]
-    first: torch.Tensor
     rewards: torch.Tensor
     truth: torch.Tensor
 
     @classmethod
-    def of(cls, pictures: Mapping[str, np.ndarray], rewards: np.ndarray, truth: np.ndarray) -> Frames:
-        """Those of an episode of T moments."""
-        return cls(
-            pictures={view: torch.from_numpy(np.ascontiguousarray(x)) for view, x in pictures.items()},
-            first=torch.zeros(len(rewards), dtype=torch.int64),
-            rewards=torch.from_numpy(rewards.astype(np.float32)),
-            truth=torch.from_numpy(truth.astype(np.float32)),
-        )
+    def of(
+        cls, views: Sequence[str], values: Mapping[str, np.ndarray], rewards: np.ndarray, truth: np.ndarray
+    ) -> Frames:
+        """Of an episode as `policies.learner.Explorer.finish` tells it, with the reward for each action (T,).
 
-    def alone(self) -> Tensors:
-        """View → pictures, and ``truth``: what is told by single frames."""
-        return {**self.pictures, "truth": self.truth}
+        Raises:
+            RoboError: It holds no pictures of a view.
+        """
+        if missing := [view for view in views if f"rgb_{view}" not in values]:
+            raise RoboError(f"an episode holds no pictures of {', '.join(missing)}")
+        won = np.concatenate([[0.0], rewards[:-1]]).astype(np.float32)
+        pictures = {view: torch.from_numpy(np.ascontiguousarray(values[f"rgb_{view}"])) for view in views}
+        return cls(pictures=pictures, rewards=torch.from_numpy(won), truth=torch.from_numpy(truth.astype(np.float32)))
 
-    @classmethod
-    def joined(cls, parts: Sequence[Frames]) -> Frames:
-        """All of them, in order."""
-        starts = np.cumsum([0, *(len(part.first) for part in parts[:-1])])
-        return cls(
-            pictures={view: torch.cat([part.pictures[view] for part in parts]) for view in parts[0].pictures},
-            first=torch.cat([part.first + int(start) for part, start in zip(parts, starts, strict=True)]),
-            rewards=torch.cat([part.rewards for part in parts]),
-            truth=torch.cat([part.truth for part in parts]),
-        )
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    def at(self, row: int) -> Tensors:
+        """One frame by itself: view → (H, W, 3), and ``truth`` (K,)."""
+        return {**{view: x[row] for view, x in self.pictures.items()}, "truth": self.truth[row]}
+
+    def until(self, row: int, frames: int) -> Tensors:
+        """It and those before: view → (frames, H, W, 3), ``rewards`` (frames,), and ``truth`` of the newest (K,)."""
+        (rows,) = windows(torch.tensor([row]), torch.tensor([0]), frames)
+        found = {view: x[rows] for view, x in self.pictures.items()}
+        return found | {"rewards": self.rewards[rows], "truth": self.truth[row]}
 
 
 class Pool:
@@ -82,19 +83,19 @@ class Pool:
 
     def add(self, frames: Frames, count: int) -> None:
         """So many frames of an episode (reservoir sampling, Vitter 1985)."""
-        columns = frames.alone()
-        self._make_room(columns)
-        for row in self.rng.choice(len(frames.first), min(count, len(frames.first)), replace=False):
+        for row in self.rng.choice(len(frames), min(count, len(frames)), replace=False):
             place = self.came if self.came < self.room else int(self.rng.integers(self.came + 1))
             self.came += 1
             if place < self.room:
-                for name, x in columns.items():
-                    self._kept[name][place] = x[row]
+                frame = frames.at(row)
+                self._make_room(frame)
+                for name, x in frame.items():
+                    self._kept[name][place] = x
 
-    def draw(self, count: int, rng: np.random.Generator) -> Tensors:
-        """So many frames, (count, ...) each, as `Frames.alone`."""
-        rows = torch.from_numpy(rng.integers(len(self), size=count))
-        return {name: x[rows] for name, x in self._kept.items()}
+    def draw(self, count: int, rng: np.random.Generator) -> list[Tensors]:
+        """So many frames, as `Frames.at` tells them; it must hold one, unless none is asked for."""
+        rows = rng.integers(len(self), size=count) if count else ()
+        return [{name: x[row] for name, x in self._kept.items()} for row in rows]
 
     def state(self) -> tuple[Tensors, dict[str, Any]]:
         """All of it: tensors by name, and a JSON object."""
@@ -105,13 +106,14 @@ class Pool:
         """Go on from what `state` returned."""
         self._kept, self.came = {}, int(meta["came"])
         self.rng.bit_generator.state = meta["rng"]
-        self._make_room(tensors)
+        if len(self):
+            self._make_room({name: x[0] for name, x in tensors.items()})
         for name, x in tensors.items():
             self._kept[name][: len(self)] = x
 
-    def _make_room(self, like: Tensors) -> None:
+    def _make_room(self, frame: Tensors) -> None:
         if not self._kept:
-            self._kept = {name: x.new_empty((self.room, *x.shape[1:])) for name, x in like.items()}
+            self._kept = {name: x.new_empty((self.room, *x.shape)) for name, x in frame.items()}
 
 
 class Seeing:
@@ -120,7 +122,7 @@ class Seeing:
     Args:
         sight: That learns.
         config: Settings.
-        demos: Frames of all demonstrations.
+        demos: All demonstrations.
         seed: Of what is drawn.
         device: Where `sight` is.
 
@@ -128,45 +130,42 @@ class Seeing:
         seen: What the latest step learned from: view → pictures, ``truth``, ``rewards``.
     """
 
-    def __init__(self, sight: Sight, config: SenseConfig, demos: Frames, seed: int, device: str) -> None:
+    def __init__(self, sight: Sight, config: SenseConfig, demos: Sequence[Frames], seed: int, device: str) -> None:
         self.sight, self.config, self.device = sight, config, device
         self.seed = seed
         self.optimiser = torch.optim.AdamW(
             sight.parameters(), lr=config.learning_rate, betas=(0.9, 0.999), weight_decay=0.01
         )
-        self.demos = demos
+        self.demos, self.others = list(demos), list[Frames]()
         self.seen: Tensors = {}
-        self.others: list[Frames] | None = []
         self.rng, self.generator = np.random.default_rng([seed, 3]), torch.Generator().manual_seed(seed)
         self.pools = {"random": Pool(config.keep, [seed, 4]), "lived": Pool(config.keep, [seed, 5])}
 
-    def add(self, episodes: Sequence[Frames], lived: bool) -> None:
-        """Episodes of random motion, or of what has been learned so far."""
-        if not lived and self.others is not None:
-            self.others = [Frames.joined([*self.others, *episodes])]
-        if self._goes_on:
-            for each in episodes:
-                self.pools["lived" if lived else "random"].add(each, self.config.of_episode)
+    def add(self, episodes: Sequence[Frames]) -> None:
+        """Episodes of random motion, from which all learns."""
+        self.others += episodes
 
-    @property
-    def _goes_on(self) -> bool:
-        return self.sight.marks is not None and self.config.refresh > 0
+    def keep(self, episodes: Sequence[Frames], pool: str) -> None:
+        """Some frames of episodes of random motion (``random``) or of what has been learned so far (``lived``), from
+        which marks learn on."""
+        for each in episodes:
+            self.pools[pool].add(each, self.config.of_episode)
 
     def fit(self, least: np.ndarray) -> None:
         """Scales of what is told, before the first step; deviations are at least so large, (E,)."""
         if self.sight.marks is not None:
-            known = torch.cat([self.demos.truth, *(x.truth for x in self.others or ())])
+            known = torch.cat([x.truth for x in (*self.demos, *self.others)])
             self.sight.marks.scale.fit(known, torch.from_numpy(least).float().clamp_min(LEAST_STD))
 
     def step(self, step: int) -> dict[str, float]:
         """A step of all, half on demonstrations, half on random motion; see `Learner.step`."""
         cfg, marks = self.config, self.sight.marks
-        assert self.others
         before = self.rng.bit_generator.state, self.generator.get_state()
         half = cfg.batch // 2
-        shown, random = self._windows(self.demos, cfg.batch - half), self._windows(self.others[0], half)
-        seen = {name: torch.cat([x, random[name]]).to(self.device) for name, x in shown.items()}
-        self.seen = dict(seen)
+        frames = self.sight.mae.config.frames
+        parts = [self.demos[i].until(row, frames) for i, row in _drawn(self.demos, cfg.batch - half, self.rng)]
+        parts += [self.others[i].until(row, frames) for i, row in _drawn(self.others, half, self.rng)]
+        seen = self._put(parts)
         rewards, truth = seen.pop("rewards"), seen.pop("truth")
         self.sight.train()
         loss, metrics = self.sight.mae.loss(seen, rewards, self.generator)
@@ -188,21 +187,18 @@ class Seeing:
         return {"loss": loss.item(), **{name: value.item() for name, value in metrics.items()}, "learning_rate": rate}
 
     def refresh(self, step: int) -> dict[str, float]:
-        """What marks are to learn from a batch at a step of the world model, where it is their turn.
+        """What marks are to learn from a batch at a step of the world model.
 
         Nothing moves before `apply`: a step of the world model that fails must leave all as it was.
         """
         cfg, marks = self.config, self.sight.marks
-        if marks is None or not self._goes_on or (step + 1) % cfg.refresh:
-            return {}
+        assert marks is not None
         rng = np.random.default_rng([self.seed, 6, step])
         lived = cfg.batch // 2 if len(self.pools["lived"]) else 0
         random = (cfg.batch - lived) // 2 if len(self.pools["random"]) else 0
-        rows = torch.from_numpy(rng.integers(len(self.demos.first), size=cfg.batch - lived - random))
-        parts = [{name: x[rows] for name, x in self.demos.alone().items()}]
-        parts += [self.pools[name].draw(n, rng) for name, n in (("lived", lived), ("random", random)) if n]
-        seen = {name: torch.cat([part[name] for part in parts]).to(self.device) for name in parts[0]}
-        self.seen = dict(seen)
+        parts = [self.demos[i].at(row) for i, row in _drawn(self.demos, cfg.batch - lived - random, rng)]
+        parts += [*self.pools["lived"].draw(lived, rng), *self.pools["random"].draw(random, rng)]
+        seen = self._put(parts)
         truth = seen.pop("truth")
         marks.train()
         loss = marks.loss(seen, truth)
@@ -235,15 +231,13 @@ class Seeing:
                 pool.load_state(under(tensors, f"{name}."), meta[name])
 
     def forget(self) -> None:
-        """Frames of random motion but for those in the pool: the autoencoder learns no more."""
-        self.others = None
+        """Episodes of random motion but for what is kept of them: the autoencoder learns no more."""
+        self.others = []
 
-    def _windows(self, frames: Frames, count: int) -> Tensors:
-        """So many windows: view → (B, T, H, W, 3), ``rewards`` (B, T), ``truth`` of the newest (B, E)."""
-        rows = torch.from_numpy(self.rng.integers(len(frames.first), size=count))
-        time = windows(rows, frames.first[rows], self.sight.mae.config.frames)
-        found = {view: x[time] for view, x in frames.pictures.items()}
-        return found | {"rewards": frames.rewards[time], "truth": frames.truth[rows]}
+    def _put(self, parts: Sequence[Tensors]) -> Tensors:
+        """A batch of them, which is remembered."""
+        self.seen = {name: torch.stack([part[name] for part in parts]).to(self.device) for name in parts[0]}
+        return dict(self.seen)
 
     def _step(self, rate: float) -> None:
         for group in self.optimiser.param_groups:
@@ -252,9 +246,9 @@ class Seeing:
         self.optimiser.zero_grad(set_to_none=True)
 
 
-def frames_of(views: Sequence[str], values: Mapping[str, np.ndarray], rewards: np.ndarray, truth: np.ndarray) -> Frames:
-    """Of an episode as `Explorer.finish` tells it; see `Frames.of`."""
-    if missing := [view for view in views if f"rgb_{view}" not in values]:
-        raise RoboError(f"an episode holds no pictures of {', '.join(missing)}")
-    won = np.concatenate([[0.0], rewards[:-1]])
-    return Frames.of({view: values[f"rgb_{view}"] for view in views}, won, truth)
+def _drawn(episodes: Sequence[Frames], count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """So many frames of all, each as likely as any other: which episode, and which of its frames."""
+    ends = np.cumsum([len(each) for each in episodes])
+    frames = rng.integers(ends[-1], size=count)
+    found = np.searchsorted(ends, frames, side="right")
+    return [(int(i), int(frame - ends[i] + len(episodes[i]))) for i, frame in zip(found, frames, strict=True)]

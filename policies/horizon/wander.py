@@ -11,8 +11,9 @@ from hardware.robots.commands import REACH_M_S
 from robo.core.protocols import Obs
 from tasks.tabletop.base import TabletopTask
 
-ERRAND_S, SPEED, STIR = 1.0, 0.8, 0.3
-"""Goes to a place for so long at most, with that share of full speed, shaken by so much at every step."""
+ERRAND_S, SPEED, STIR, CALM = 1.0, 0.8, 0.3, 0.1
+"""Goes to a place for so long at most, with that share of full speed, shaken by so much at every step, or by so little
+where something is taken."""
 MEDDLING, BESIDE_M = 0.6, 0.03
 """Share of its places that are where something is, and how far beside it."""
 TAKING, ABOVE_M, TOUCH_M, GRIP_S = 0.5, 0.08, 0.01, 0.4
@@ -25,8 +26,8 @@ class Errand(NamedTuple):
     """One place after the other.
 
     Attributes:
-        place: Of the tool [m].
-        spin: Share of full speed about x, y, z, in [-1, 1].
+        place: Of the tool, (3,) [m], in the frame of the base.
+        spin: Share of full speed about its x, y, z, (3,) in [-1, 1].
         jaws: Of the gripper, -1 closed to 1 open.
         steps: Control steps, at most.
         stir: Shaken by so much.
@@ -58,10 +59,9 @@ class Wanderer:
         self._gone = 0
 
     def motion(self, obs: Obs) -> np.ndarray:
-        """What ``control="ee_delta"`` takes, (7,)."""
+        """What ``control="ee_delta"`` takes, (7,) in [-1, 1]; see `hardware.robots.commands`."""
         if not self._errands:
             self._errands.extend(self._next(obs))
-            self._gone = 0
         errand = self._errands[0]
         way = (errand.place - obs["ee_pos"]) / (REACH_M_S * self.task.ctrl_dt_s)
         self._gone += 1
@@ -88,8 +88,8 @@ class Wanderer:
             return [Errand(body + self.rng.normal(size=3) * BESIDE_M, spin, jaws, steps, STIR, True)]
         still, touch = np.zeros(3), body + self.rng.normal(size=3) * TOUCH_M
         return [
-            Errand(touch + np.array([0.0, 0.0, ABOVE_M]), still, 1.0, 2 * most, 0.1, False),
-            Errand(touch, still, 1.0, most, 0.1, False),
-            Errand(touch, still, -1.0, round(GRIP_S / self.task.ctrl_dt_s), 0.1, True),
+            Errand(touch + np.array([0.0, 0.0, ABOVE_M]), still, 1.0, 2 * most, CALM, False),
+            Errand(touch, still, 1.0, most, CALM, False),
+            Errand(touch, still, -1.0, round(GRIP_S / self.task.ctrl_dt_s), CALM, True),
             Errand(anywhere, spin, -1.0, steps, STIR, True),
         ]

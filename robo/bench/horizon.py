@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from robo.data.collect import Order, collect
 from robo.data.rollout import Rollout
 from robo.evaluate.evaluation import evaluate
 from robo.evaluate.loading import load_run
-from robo.train.config import build
+from robo.train.config import Config, build
 from robo.train.loop import resume, train
 from robo.train.run import Run
 from tasks.tabletop.base import tabletop_task
@@ -84,15 +85,15 @@ def horizon_bench(
         found: dict[str, list[dict[str, Any]]] = {}
         for name in variants:
             for each in seeds:
-                data = Path(runs) / "demos" / f"{task}-{demos}"
-                inputs = _keys(task, name, each) | {"demonstrations": demos, "episodes": episodes, "first": seed}
-                if missing or cells.has(f"{task}/{name}-{each}", inputs):
-                    measure = partial(_measure, task, name, each, data, demos, episodes, seed, workers, Path(runs))
-                    result = cells.get(f"{task}/{name}-{each}", inputs, measure)
+                training = _Training(task=task, variant=name, seed=each, demos=demos, runs=Path(runs))
+                key = f"{task}/{name}-{each}"
+                inputs = training.inputs() | {"episodes": episodes, "first": seed}
+                if missing or cells.has(key, inputs):
+                    result = cells.get(key, inputs, partial(_measure, training, episodes, seed, workers))
                     machines[result["machine"]] = None
                     found.setdefault(name, []).append(result | {"seed": each})
                 else:
-                    left_out.append(f"{task}/{name}-{each}")
+                    left_out.append(key)
         rows += [_row(task, name, done, found.get(CLONING, []), seed) for name, done in found.items()]
     return Report(
         title=f"horizon and others, {demos} demonstrations, {episodes} unseen starts for every training",
@@ -109,24 +110,65 @@ def horizon_bench(
     )
 
 
-def _keys(task: str, variant: str, seed: int) -> dict[str, Any]:
-    """Config keys of a training but for folders."""
-    return {"task": task, "seed": seed, **copy.deepcopy(VARIANTS[variant])}
+@dataclass(frozen=True, kw_only=True)
+class _Training:
+    """Of a variant with a seed on a task, from so many demonstrations, in a folder of runs."""
+
+    task: str
+    variant: str
+    seed: int
+    demos: int
+    runs: Path
+
+    def inputs(self) -> dict[str, Any]:
+        """All that it depends on, folders left out: every setting, also those of whose encoder it has."""
+        settings = self._config("").keys()
+        for key in ("demos", "name"):
+            del settings[key]
+        recorded = {"episodes": self.demos, "views": list(VIEWS), "size": SIZE, "sway": SWAY}
+        sees = {"encoder": self._encoder().inputs()} if self.variant == CLONING else {}
+        return {"settings": settings, "demonstrations": recorded, **sees}
+
+    def run(self) -> Run:
+        """The whole training; of what is there already only the rest is trained."""
+        if not self._data.is_dir():
+            collect(self._data, Order(task=self.task, episodes=self.demos, views=VIEWS, size=SIZE, sway=SWAY))
+        sight = str(self._encoder().run().path / "sight") if self.variant == CLONING else ""
+        config = self._config(sight)
+        last = self.runs / config.name / "last"
+        if last.exists() and (there := Run.open(last)).config == config:
+            return there if there.status == "done" else resume(there.path)
+        return train(config, self.runs)
+
+    @property
+    def _data(self) -> Path:
+        return self.runs / "demos" / f"{self.task}-{self.demos}"
+
+    def _encoder(self) -> _Training:
+        return replace(self, variant=ENCODER)
+
+    def _config(self, sight: str) -> Config:
+        keys: dict[str, Any] = {"task": self.task, "seed": self.seed, **copy.deepcopy(VARIANTS[self.variant])}
+        if sight:
+            keys["see"]["trunk"] = sight
+        return build(keys | {"demos": str(self._data), "name": f"{self.task}-{self.variant}-{self.seed}"})
 
 
-def _measure(
-    task: str, variant: str, seed: int, data: Path, demos: int, episodes: int, first: int, workers: int, runs: Path
-) -> dict[str, Any]:
+def _measure(training: _Training, episodes: int, first: int, workers: int) -> dict[str, Any]:
     """Train, or go on with it, and evaluate."""
-    run = _trained(task, variant, seed, data, demos, runs)
-    shares: dict[int, float] = {}
+    run = training.run()
+    task, shares = tabletop_task(run.task()), dict[int, float]()
 
     def reached(rollout: Rollout) -> None:
-        done = tabletop_task(run.task())
-        shares[rollout.seed] = len(done.stage_samples(rollout.signals)) / len(done.stages)
+        shares[rollout.seed] = len(task.stage_samples(rollout.signals)) / len(task.stages)
 
     found = evaluate(
-        partial(load_run, run.path), episodes=episodes, seed=first, workers=workers, policy=variant, on_rollout=reached
+        partial(load_run, run.path),
+        episodes=episodes,
+        seed=first,
+        workers=workers,
+        policy=training.variant,
+        on_rollout=reached,
     )
     return {
         "success": [bool(e.success) for e in found.episodes],
@@ -135,21 +177,6 @@ def _measure(
         "stages": [round(shares[e.seed], 4) for e in found.episodes],
         "minutes": round(run.train_s / 60, 1),
     }
-
-
-def _trained(task: str, variant: str, seed: int, data: Path, demos: int, runs: Path) -> Run:
-    """The whole training; of what is there already only the rest is trained."""
-    if not data.is_dir():
-        collect(data, Order(task=task, episodes=demos, views=VIEWS, size=SIZE, sway=SWAY))
-    keys: dict[str, Any] = _keys(task, variant, seed) | {"demos": str(data), "name": f"{task}-{variant}-{seed}"}
-    if variant == CLONING:
-        sees = _trained(task, ENCODER, seed, data, demos, runs)
-        keys["see"] |= {"trunk": str(sees.path / "sight")}
-    config = build(keys)
-    last = runs / config.name / "last"
-    if last.exists() and (there := Run.open(last)).config == config:
-        return there if there.status == "done" else resume(there.path)
-    return train(config, runs)
 
 
 def _row(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, get_origin
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from robo.bench import BENCHES, Report, find, options
 from robo.cli.main import Parser, run_command
@@ -86,7 +86,8 @@ def _options(name: str, words: Sequence[str]) -> dict[str, Any]:
         try:
             given[plain] = TypeAdapter(kind).validate_python(value)
         except ValidationError as error:
-            raise ConfigError(f"option {key} must be {kind.__name__}, not {text!r}") from error
+            wanted = f"{get_args(kind)[0].__name__}, more of them after commas" if several else kind.__name__
+            raise ConfigError(f"option {key} must be {wanted}, not {text!r}") from error
     return given
 
 

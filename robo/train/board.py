@@ -18,11 +18,27 @@ _START_S = 30.0
 
 
 def require() -> None:
-    """Raises MissingDependencyError where wandb is not installed."""
+    """Look, before there is a run, whether there can be one there.
+
+    Raises:
+        MissingDependencyError: wandb is not installed.
+        ConfigError: It is to be sent somewhere and nobody is logged in.
+    """
     if importlib.util.find_spec("wandb") is None:
         raise MissingDependencyError(
             "--log_wandb needs wandb, which is not installed; try: pip install 'robo-stack[wandb]'"
         )
+    import wandb
+
+    if wandb.setup().settings.mode == "online" and not wandb.api.api_key:
+        raise _refused("nobody is logged in")
+
+
+def _refused(reason: str) -> ConfigError:
+    return ConfigError(
+        f"wandb refuses ({reason}); log in with: wandb login, or keep all here with: WANDB_MODE=offline, "
+        "or leave out --log_wandb"
+    )
 
 
 class Board:
@@ -32,12 +48,10 @@ class Board:
         run: Whose metrics.
 
     Raises:
-        MissingDependencyError: wandb is not installed.
-        ConfigError: It cannot be reached, or nobody is logged in.
+        ConfigError: wandb refuses.
     """
 
     def __init__(self, run: Run) -> None:
-        require()
         import wandb
 
         path = run.path / FILE
@@ -55,11 +69,7 @@ class Board:
                 settings=wandb.Settings(console="off", silent=True, init_timeout=_START_S),
             )
         except (wandb.Error, ValueError, OSError) as error:
-            line = " ".join(str(error).split())[:300]
-            raise ConfigError(
-                f"wandb refuses ({line}); log in with: wandb login, or keep all here with: WANDB_MODE=offline, "
-                "or leave out --log_wandb"
-            ) from error
+            raise _refused(" ".join(str(error).split())[:300]) from error
         # A training that goes on from a checkpoint tells some steps again; with an axis of its own that may be.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")

@@ -248,12 +248,12 @@ class _Metrics:
     def __enter__(self) -> Self:
         from torch.utils.tensorboard import SummaryWriter
 
+        if self._run.config.log_wandb:  # first: it may refuse, and then nothing is open
+            self._other = Board(self._run)
         write_text(self._path, "".join(f"{line}\n" for line in _kept(self._path, self._step)))
         with room_for(self._path):
             self._file = self._path.open("a")
             self._board = SummaryWriter(self._folder, purge_step=self._step + 1)
-        if self._run.config.log_wandb:
-            self._other = Board(self._run)
         return self
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

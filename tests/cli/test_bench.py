@@ -82,7 +82,7 @@ def test_help(capsys):
         (["toy", "extra"], "unknown option 'extra'"),
         (["toy", "--episodes"], "option --episodes needs a value"),
         (["toy", "--episodes", "many"], "option --episodes must be int, not 'many'"),
-        (["toy", "--sizes", "a"], "option --sizes must be"),
+        (["toy", "--sizes", "a"], "option --sizes must be int, more of them after commas, not 'a'"),
         (["all", "--episodes", "3"], "'all' takes no options"),
     ],
 )

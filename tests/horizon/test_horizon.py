@@ -22,7 +22,7 @@ from policies.horizon.episodes import BOUNDLESS, cloned, episode, horizons, keyf
 from policies.horizon.learner import HorizonLearner
 from policies.horizon.policy import HorizonPolicy
 from policies.horizon.score import score_of
-from policies.horizon.seeing import Pool, frames_of
+from policies.horizon.seeing import Frames, Pool
 from policies.horizon.wander import Wanderer
 from policies.registry import POLICIES
 from robo.cli import train
@@ -166,7 +166,7 @@ def test_a_pool_keeps_all_that_came_equally_likely() -> None:
         pool = Pool(4, [seed])
         for i in range(6):
             values = {"rgb_front": np.full((3, 2, 2, 3), i, np.uint8)}
-            pool.add(frames_of(["front"], values, np.zeros(3), np.array([[2 * i], [2 * i + 1], [2 * i + 1]])), 2)
+            pool.add(Frames.of(["front"], values, np.zeros(3), np.array([[2 * i], [2 * i + 1], [2 * i + 1]])), 2)
         kept = pool.state()[0]
         assert len(pool) == 4 and pool.came == 12
         assert torch.equal(kept["front"][:, 0, 0, 0].float(), kept["truth"][:, 0].div(2).floor())

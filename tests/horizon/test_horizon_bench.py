@@ -39,7 +39,8 @@ def test_it_trains_compares_and_keeps(tiny: dict, tmp_path: Path, monkeypatch: p
     assert isinstance(first.rows[0]["success"], Rate) and isinstance(first.rows[0]["above cloning [points]"], Gain)
     assert "above cloning [points]" not in first.rows[1]
     cell = json.loads((tmp_path / "results" / "reach" / "horizon-3.json").read_text())
-    assert cell["inputs"]["seed"] == 3 and len(cell["result"]["success"]) == 2 and cell["machine"]
+    assert cell["inputs"]["settings"]["seed"] == 3 and cell["inputs"]["settings"]["keys"]["on"]
+    assert len(cell["result"]["success"]) == 2 and cell["machine"]
     assert str(tmp_path) not in json.dumps(cell)
     config = (tmp_path / "runs" / "reach-bc_encoder-3" / "001" / "config.yaml").read_text()
     assert "reach-horizon-3/001/sight" in config
@@ -53,6 +54,10 @@ def test_it_trains_compares_and_keeps(tiny: dict, tmp_path: Path, monkeypatch: p
     assert again.notes[-1] == "cells that are missing: reach/bc-0, reach/bc-3"
     with pytest.raises(AssertionError, match="not measured again"):
         bench.horizon_bench(variants=("bc",), **tiny)
+    # Of other settings nothing is known, neither of horizon nor of who has its encoder.
+    changed = bench.VARIANTS | {"horizon": {"policy": "horizon", **TINY, "train": {"steps": 11}}}
+    monkeypatch.setattr(bench, "VARIANTS", changed)
+    assert bench.horizon_bench(variants=("horizon", "bc_encoder"), missing=False, **tiny).rows == []
 
 
 def test_a_training_that_was_interrupted_goes_on(tiny: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ def test_what_hinders_is_told(tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))  # nobody is logged in
     with pytest.raises(ConfigError, match="WANDB_MODE=offline"):
-        loop.train(config(log_wandb="arms"), tmp_path)
+        loop.train(config(log_wandb="arms"), tmp_path / "other")
     monkeypatch.setattr(board.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"robo-stack\[wandb\]"):
         loop.train(config(log_wandb="arms"), tmp_path / "other")
