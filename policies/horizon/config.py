@@ -76,6 +76,72 @@ class KeysConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AimConfig:
+    """An actor that decides for a key-horizon: where the tool is to be at the next keyframe, which it then keeps to."""
+
+    on: bool = False
+    """Whether it does, where `keys.on` and `marks.on`, else it decides at every step. It sees what marks tell and the
+    arm itself, nothing else."""
+    batch: int = 256
+    """Moments of demonstrations from which it learns at a step."""
+    taught_m: float = 0.03
+    taught_rad: float = 0.3
+    """Of the way to a keyframe these last ends teach nothing, or it would be content with where it is."""
+    aside: float = 0.09
+    """Demonstrations are learned from beside them: so much of the distance to the keyframe (standard deviation of each
+    direction) ..."""
+    aside_m: float = 0.035
+    """... at most so much ..."""
+    aside_rad: float = 0.04
+    """... and turned by so much there."""
+    error_m: float = 0.006
+    error_rad: float = 0.05
+    """Errors of what is told of things while it learns (standard deviation about each direction)."""
+    near_m: float = 0.008
+    near_rad: float = 0.08
+    """From here on an aim is reached ..."""
+    still_m_s: float = 0.02
+    """... unless the jaws move faster ..."""
+    least_s: float = 0.2
+    """... or it was taken up so shortly before."""
+    patience_s: float = 3.0
+    """After that it is given up."""
+    same_m: float = 0.03
+    """On the way, what is so near to it is the same, and better known ..."""
+    follow: float = 0.25
+    """... and the aim moves there by this share at every step ..."""
+    fixed_m: float = 0.02
+    """... until it is so near."""
+    other: float = 1.5
+    other_jaws: float = 0.15
+    """What comes next differs from where one is by so many times `near_m` or `near_rad`, or by so much of the gripper's
+    range, if anything does that is not ..."""
+    unlikely: float = 0.05
+    """... less likely than this."""
+
+    def __post_init__(self) -> None:
+        names = ("batch", "taught_m", "taught_rad", "aside_m", "near_m", "near_rad", "patience_s", "other")
+        require_positive(self, "aims", *names)
+        zeros = (
+            "aside",
+            "aside_rad",
+            "error_m",
+            "error_rad",
+            "still_m_s",
+            "least_s",
+            "same_m",
+            "fixed_m",
+            "other_jaws",
+        )
+        for name in zeros:
+            if getattr(self, name) < 0:
+                raise ConfigError(f"aims.{name} must not be negative, not {getattr(self, name)}")
+        for name in ("follow", "unlikely"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"aims.{name} must lie in [0, 1], not {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExploreConfig:
     """Episodes that are played while it learns."""
 
@@ -134,12 +200,13 @@ class HorizonConfig:
     demos: str = ""
     """Folder of the demonstrations; `robo-collect` records them."""
     act: Literal["actor", "drawn", "mpc"] = "actor"
-    """Who acts: the actor's middle action, one drawn from what the actor says, which does not stand still where it is
-    of two minds, or a plan made in the world model at every step."""
+    """Who acts: the actor's middle action, or its likeliest aim; one drawn from what the actor says; or a plan made in
+    the world model at every step."""
     mae: MaeConfig = field(default_factory=MaeConfig)
     marks: MarksConfig = field(default_factory=MarksConfig)
     sense: SenseConfig = field(default_factory=SenseConfig)
     keys: KeysConfig = field(default_factory=KeysConfig)
+    aims: AimConfig = field(default_factory=AimConfig)
     world: WorldConfig = field(default_factory=WorldConfig)
     explore: ExploreConfig = field(default_factory=ExploreConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -149,6 +216,11 @@ class HorizonConfig:
             raise ConfigError("marks.on needs train.truth, for marks are learned from it; set both or neither")
         if self.act not in ("actor", "drawn", "mpc"):
             raise UnknownNameError("act", self.act, ("actor", "drawn", "mpc"))
+
+    @property
+    def aiming(self) -> bool:
+        """Whether the actor aims: at keyframes, seen from what marks tell."""
+        return self.aims.on and self.keys.on and self.marks.on
 
 
 def _without_keys(config: HorizonConfig, mae: MaeConfig) -> HorizonConfig:
@@ -161,7 +233,7 @@ _SMALL = HorizonConfig(
     mae=MAES["small"],
     marks=MarksConfig(on=True),
     sense=SenseConfig(steps=2000, batch=32, learning_rate=1e-3, warm_up=50),
-    act="drawn",
+    aims=AimConfig(on=True),
     world=WORLDS["small"],
     explore=ExploreConfig(rest=1000),
     train=TrainConfig(steps=16_000),

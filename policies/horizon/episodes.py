@@ -48,13 +48,13 @@ def episode(task: TabletopTask, config: HorizonConfig, values: Mapping[str, np.n
 
 
 def until_done(task: TabletopTask, after_s: float, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A demonstration until `after_s` [s] after its last stage was reached; all of it, if that was not."""
+    """An episode until `after_s` [s] after its last stage was reached; all of it, if that was not."""
     signals = np.asarray(values["signals"], float)
     reached = task.stage_samples({name: signals[:, i] for i, name in enumerate(task.signals)})
     if len(reached) < len(task.stages):
         return dict(values)
     end = reached[-1] + 1 + round(after_s / task.ctrl_dt_s)
-    return {name: column[:end] for name, column in values.items()}
+    return {name: column[:end] if np.ndim(column) else column for name, column in values.items()}
 
 
 def proprio(task: TabletopTask, values: Mapping[str, np.ndarray]) -> np.ndarray:

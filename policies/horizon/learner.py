@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from policies.horizon import tool
+from policies.horizon.aims import Shown
 from policies.horizon.config import HorizonConfig
 from policies.horizon.episodes import episode, rewards, truth, until_done
 from policies.horizon.film import imagination
@@ -65,6 +66,7 @@ class HorizonLearner(Learner):
         demos = [self._frames(self._demo(i)) for i in range(len(self.demos.spans))]
         self.seeing = Seeing(self.sight, config.sense, demos, seed, device)
         self.replay = Replay(config.explore.capacity, seed)
+        self.shown = Shown(task, config, seed)
         self.generator = torch.Generator().manual_seed(seed)
         self.score = score_of(task, config)
         self.steps_done, self.played, self.recent = 0, 0, list[list[float]]()
@@ -116,12 +118,15 @@ class HorizonLearner(Learner):
         tensors |= {f"seeing.{k}": v for k, v in seeing.items()} | {"generator": self.generator.get_state()}
         tensors |= {f"agent.{k}": v for k, v in self.agent.state().items()}
         tensors |= {f"replay.{k}": v for k, v in lived.items()}
+        shown, picked = self.shown.state()
+        tensors |= {f"shown.{k}": v for k, v in shown.items()}
         tensors |= {f"playing.{k}": v for k, v in self._playing.items()}
         meta = {
             "steps_done": self.steps_done,
             "played": self.played,
             "recent": copy.deepcopy(self.recent),
             "replay": drawn,
+            "shown": picked,
             "seeing": seen,
         }
         return stored(tensors), meta
@@ -134,6 +139,7 @@ class HorizonLearner(Learner):
             self.seeing.load_state(under(tensors, "seeing."), meta["seeing"], pools=bool(self.network.begun))
             self.agent.load_state(under(tensors, "agent."))
             self.replay.load_state(under(tensors, "replay."), meta["replay"])
+            self.shown.load_state(under(tensors, "shown."), meta["shown"])
             self.generator.set_state(tensors["generator"])
             self._playing = under(tensors, "playing.")
             self.steps_done, self.played = int(meta["steps_done"]), int(meta["played"])
@@ -227,15 +233,18 @@ class HorizonLearner(Learner):
         cfg = self.config
         if not self.network.begun:
             self._begin_to_live()
-        before = self.replay.rng.bit_generator.state
+        draws = (self.replay.rng, self.shown.rng)
+        before = [rng.bit_generator.state for rng in draws]
         refreshed = self.network.learns_on and (step + 1) % cfg.sense.refresh == 0
         seen = self.seeing.refresh(step) if refreshed else {}
         try:
             batch = self._batch(cfg.world.batch, cfg.world.demos)
-            self._lived = batch.named()
-            found = self.agent.update(batch, self.generator, self.score)
+            shown = self._shown()
+            self._lived = batch.named() | ({} if shown is None else {"shown": shown[0], "aims": shown[1]})
+            found = self.agent.update(batch, self.generator, self.score, shown)
         except NonFiniteError:
-            self.replay.rng.bit_generator.state = before
+            for rng, state in zip(draws, before, strict=True):
+                rng.bit_generator.state = state
             raise
         if refreshed:
             self.seeing.apply()
@@ -252,11 +261,12 @@ class HorizonLearner(Learner):
         for number in range(len(self.demos.spans)):
             shown = until_done(self.task, self.config.train.after_s, self._demo(number))
             self.replay.add(self._columns(shown, demo=True), demo=True)
+            self._show(shown)
         for each in self._babbled:
             self.replay.add(self._columns(each))
         self._babbled = []
         self.seeing.forget()
-        self.agent.model.fit_scales(self._batch(8 * self.config.world.batch, 8 * self.config.world.batch))
+        self.agent.fit_scales(self._batch(8 * self.config.world.batch, 8 * self.config.world.batch))
         self.network.begun.fill_(True)
 
     def _columns(self, values: Episode, demo: bool = False) -> Columns:
@@ -273,6 +283,17 @@ class HorizonLearner(Learner):
             batch = batch.join(Batch.of(self.replay.sample(demos, length, demo=True), demo=True))
         return batch.to(self.device)
 
+    def _show(self, values: Episode) -> None:
+        """What is to be cloned by an actor that aims."""
+        if self.config.aiming:
+            self.shown.add(values)
+
+    def _shown(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        if not self.config.aiming:
+            return None
+        plain, aims = self.shown.draw(self.config.aims.batch)
+        return plain.to(self.device), aims.to(self.device)
+
     def _turn(self) -> None:
         """End a round of episodes, and begin the next."""
         assert self._explorer is not None
@@ -285,6 +306,7 @@ class HorizonLearner(Learner):
                     self.seeing.keep([self._frames(each)], "lived")
                 if won and explore.imitate:
                     self.replay.add(columns, demo=True)
+                    self._show(until_done(self.task, self.config.train.after_s, each))
                 self.recent = [*self.recent, [float(won), int(each["stage"].max()) / len(self.task.stages)]][-RECENT:]
                 self.played += 1
         self._playing = self.weights()

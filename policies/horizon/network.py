@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from policies.horizon import tool
+from policies.horizon.aims import aims
 from policies.horizon.config import HorizonConfig
 from policies.observed import told
 from policies.perception.sight import Sight
@@ -51,7 +52,7 @@ class HorizonNetwork(nn.Module):
         if self.sight.marks is not None:  # what is told comes last of all features
             plain, features = plain + tool.count(task), features + tool.count(task)
         signals = len(task.signals) + (tool.count(task) if known else 0)
-        self.agent = Agent(world, features, ACTIONS, proprio, signals, seed, plain)
+        self.agent = Agent(world, features, ACTIONS, proprio, signals, seed, plain, aims(task, config))
         self.task = task
         self.register_buffer("begun", torch.zeros((), dtype=torch.bool))
 

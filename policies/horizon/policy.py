@@ -12,6 +12,7 @@ import torch
 
 from policies.commanded import Commanded
 from policies.horizon import tool
+from policies.horizon.aims import Follower, ToolGuide
 from policies.horizon.config import HorizonConfig
 from policies.horizon.episodes import proprio
 from policies.horizon.network import ACTIONS, HorizonNetwork
@@ -20,6 +21,7 @@ from policies.horizon.wander import Wanderer
 from policies.observed import proprioception, surroundings, tool_motion
 from policies.policy import PolicyInfo
 from policies.tensors import load_weights
+from policies.world.aims import AimActor
 from robo.core.protocols import ActionChunk, Obs
 from tasks.tabletop.base import TabletopTask
 
@@ -47,6 +49,9 @@ class HorizonPolicy(Commanded):
         self._frames = {view: deque[np.ndarray](maxlen=self.config.mae.frames) for view in self.config.mae.views}
         self._done: np.ndarray | None = None
         self._plan: torch.Tensor | None = None
+        self._follower = Follower(
+            ToolGuide(self.config.keys, self.task.ctrl_dt_s), self.config.aims, self.task.ctrl_dt_s
+        )
 
     def act(self, obs: Obs) -> ActionChunk:
         """See `policies.policy.Policy`."""
@@ -86,6 +91,10 @@ class HorizonPolicy(Commanded):
                 self._state, self._generator, self._plan, score=self._score, explore=self.exploring
             )
             action, self._plan = planned.action, planned.mean
+        elif isinstance(agent.behaviour.actor, AimActor):
+            drawn = self.exploring or self.config.act == "drawn"
+            says = agent.behaviour.actor(self._state.latent)
+            action = self._follower.motion(state, says, self._generator if drawn else None)
         else:
             drawn = self.exploring or self.config.act == "drawn"
             action = agent.behaviour.actor.act(self._state.latent, self._generator if drawn else None)

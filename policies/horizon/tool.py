@@ -51,6 +51,24 @@ def least(task: TabletopTask) -> np.ndarray:
     )
 
 
+def places(task: TabletopTask) -> list[int]:
+    """Where in `scene` the three numbers of each place begin."""
+    return _starts(task, PLACE)
+
+
+def orientations(task: TabletopTask) -> list[int]:
+    """Where in `scene` the six numbers of each orientation begin."""
+    return _starts(task, QUAT)
+
+
+def lengths(task: TabletopTask, value: float) -> list[float]:
+    """For each number of `around_it` a value if it is a length, else 0."""
+    found: list[float] = []
+    for name, size in around(task).items():
+        found += [value if _kind(name) == PLACE else 0.0] * SIZES.get(_kind(name), size)
+    return found
+
+
 def scene(task: TabletopTask, values: np.ndarray) -> np.ndarray:
     """``observation.environment_state`` (T, E) without jumps, (T, K): orientations as first two columns of matrices.
 
@@ -98,6 +116,14 @@ def seen_by_base(state: np.ndarray, motions: np.ndarray) -> np.ndarray:
     """The other way round."""
     tool = _unit(state[:, -4:])
     return np.concatenate([out_of(tool, motions[:, :3]), out_of(tool, motions[:, 3:6]), motions[:, 6:]], axis=1)
+
+
+def _starts(task: TabletopTask, kind: str) -> list[int]:
+    found, first = [], 0
+    for name, size in around(task).items():
+        found += [first] * (_kind(name) == kind)
+        first += SCENE.get(_kind(name), size)
+    return found
 
 
 def _kind(name: str) -> str:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from policies.perception.layers import mlp
+from policies.world.aims import AimActor, Aims
 from policies.world.config import ActorConfig
 from policies.world.heads import NumberHead
 from policies.world.layers import mean_of, normal
@@ -56,13 +57,33 @@ class TanhNormal(NamedTuple):
         return -self.log_prob(self.draw(generator))
 
 
+class Course:
+    """What an `Actor` does along dreams: it draws at every step."""
+
+    def __init__(self, actor: Actor, generator: torch.Generator) -> None:
+        self._actor, self._generator, self._raws = actor, generator, list[Tensor]()
+
+    def __call__(self, latent: Tensor, step: int) -> Tensor:
+        """What `WorldModel.dream` asks for."""
+        self._raws.append(self._actor(latent).draw(self._generator))
+        return torch.tanh(self._raws[-1])
+
+    @property
+    def choices(self) -> Tensor:
+        """What was drawn, before tanh, (N, H, A)."""
+        return torch.stack(self._raws, 1)
+
+
 class Actor(nn.Module):
-    """Latents to distributions of actions.
+    """Latents to distributions of actions; it decides at every step.
 
     Args:
         config: Settings.
         latent, actions: Sizes.
     """
+
+    picks = False
+    """Whether it chooses something that no gradient passes through."""
 
     def __init__(self, config: ActorConfig, latent: int, actions: int) -> None:
         super().__init__()
@@ -82,6 +103,22 @@ class Actor(nn.Module):
         if generator is None:
             return torch.tanh(says.mean)
         return torch.tanh(says.draw(generator))
+
+    def course(self, latent: Tensor, generator: torch.Generator) -> Course:
+        """What it does from latents (N, L) on."""
+        return Course(self, generator)
+
+    def chances(self, latents: Tensor, choices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-density of what was chosen along dreams, (N, H), estimates of the entropy, and at which steps it was.
+
+        Args:
+            latents: Before each step, (N, H, L).
+            choices: Of `Course`, (N, H, A).
+            generator: Of the estimates.
+        """
+        says = self(latents)
+        found = says.log_prob(choices.detach())
+        return found, says.entropy(generator), torch.ones_like(found, dtype=torch.bool)
 
 
 def lambda_returns(rewards: Tensor, values: Tensor, discounts: Tensor, live: Tensor, lam: float) -> Tensor:
@@ -149,14 +186,15 @@ class ActorCritic(nn.Module):
         config: Settings.
         latent, actions: Sizes.
         bins: Of values.
+        aims: What the actor aims at; None: it decides at every step.
     """
 
     span: Tensor
 
-    def __init__(self, config: ActorConfig, latent: int, actions: int, bins: int) -> None:
+    def __init__(self, config: ActorConfig, latent: int, actions: int, bins: int, aims: Aims | None = None) -> None:
         super().__init__()
         self.config = config
-        self.actor = Actor(config, latent, actions)
+        self.actor = Actor(config, latent, actions) if aims is None else AimActor(config, aims)
         self.critic = NumberHead(latent, config.units, config.layers, bins)
         self.slow = copy.deepcopy(self.critic).requires_grad_(False)
         self.register_buffer("span", torch.zeros(2))
@@ -174,16 +212,11 @@ class ActorCritic(nn.Module):
         """What the actor would do, for at most `ActorConfig.horizon` steps, from states (N, ...) of horizons (N,).
 
         Returns:
-            The dream, and its actions as they were before tanh, (N, H, A).
+            The dream, and what the actor chose, see `Actor.chances`.
         """
-        raws: list[Tensor] = []
-
-        def act(latent: Tensor, _: int) -> Tensor:
-            raws.append(self.actor(latent).draw(generator))
-            return torch.tanh(raws[-1])
-
-        dream = model.dream(starts, act, horizons.clamp_max(self.config.horizon), generator)
-        return dream, torch.stack(raws, 1)
+        course = self.actor.course(starts.latent, generator)
+        dream = model.dream(starts, course, horizons.clamp_max(self.config.horizon), generator)
+        return dream, course.choices
 
     def lesson(
         self,
@@ -212,7 +245,7 @@ class ActorCritic(nn.Module):
             raise ConfigError("there is nothing to imagine: no start has a horizon of one step or more")
         through = cfg.gradient == "dynamics"
         with torch.set_grad_enabled(through):
-            dream, raws = self.imagine(model, starts.map(torch.Tensor.detach), horizons, generator)
+            dream, choices = self.imagine(model, starts.map(torch.Tensor.detach), horizons, generator)
             rewards, rho = judged(model, dream, cfg.doubt, cfg.robustness, score)
             discounts = cfg.gamma * model.goes_on(dream.latents[:, 1:])
             values = self.slow(dream.latents[:, 1:])
@@ -226,21 +259,20 @@ class ActorCritic(nn.Module):
         span = torch.where(fresh, found, torch.lerp(self.span, found, cfg.return_rate))
         scale = (span[1] - span[0]).clamp_min(1.0)
 
-        says = self.actor(latents)
-        if through:
-            worth = returns / scale + cfg.robustness * rho[:, None]
-        else:
+        chance, entropy, decided = self.actor.chances(latents, choices, generator)
+        decided = (decided & dream.live).float()
+        worth = returns / scale + cfg.robustness * rho[:, None] if through else torch.zeros_like(chance)
+        if self.actor.picks or not through:
             baseline = self.critic(latents).detach()
             surplus = rho - mean_of(rho, dream.live[:, 0].float())
             advantage = (returns - baseline) / scale + cfg.robustness * surplus[:, None]
-            worth = says.log_prob(raws.detach()) * advantage.detach()
-        entropy = says.entropy(generator)
-        actor = -mean_of(weights * (worth + cfg.entropy * entropy), dream.live.float())
+            worth = worth + chance * advantage.detach()
+        actor = -mean_of(weights * (worth + cfg.entropy * entropy), decided)
         critic = mean_of(weights * self.critic.loss(latents, returns.detach()), dream.live.float())
         metrics = {
             "return": told.mean(),
             "return_span": scale,
-            "entropy": mean_of(entropy, dream.live.float()),
+            "entropy": mean_of(entropy, decided),
             "imagined_steps": dream.live.sum(1).float().mean(),
         }
         if score is not None:
@@ -258,6 +290,7 @@ class ActorCritic(nn.Module):
             actions: What they did then, (..., A).
             where: Which of these count, (...).
         """
+        assert isinstance(self.actor, Actor)
         says = self.actor(latents.detach())
         far = (torch.tanh(says.mean) - actions).abs().sum(-1) / EXACT
         likely = says._replace(mean=says.mean.detach()).log_prob_of(actions)

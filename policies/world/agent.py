@@ -11,6 +11,7 @@ from policies.learner import Tensors
 from policies.steps import clipped
 from policies.tensors import load_slots, slots_of, stored, under
 from policies.world.actor import ActorCritic, Score
+from policies.world.aims import AimActor, Aims
 from policies.world.config import WorldConfig
 from policies.world.layers import uniform
 from policies.world.model import Batch, WorldModel
@@ -28,6 +29,7 @@ class Agent(nn.Module):
         config: Settings.
         features, actions, proprio, signals, plain: Sizes, as of `WorldModel`.
         seed: Of the first weights.
+        aims: What the actor aims at, of which `Aims.fine` has `plain` numbers; None: it decides at every step.
 
     Attributes:
         model: The world model.
@@ -44,13 +46,14 @@ class Agent(nn.Module):
         signals: int = 0,
         seed: int = 0,
         plain: int = 0,
+        aims: Aims | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = WorldModel(config.model, features, actions, proprio, signals, plain)
-            self.behaviour = ActorCritic(config.actor, self.model.latent_size, actions, config.model.bins)
+            self.behaviour = ActorCritic(config.actor, self.model.latent_size, actions, config.model.bins, aims)
         self.planner = Planner(self.model, self.behaviour, config.plan, config.actor.gamma)
         parts = {"model": self.model, "actor": self.behaviour.actor, "critic": self.behaviour.critic}
         self._optimisers = {
@@ -58,13 +61,29 @@ class Agent(nn.Module):
             for name, part in parts.items()
         }
 
-    def update(self, batch: Batch, generator: torch.Generator, score: Score | None = None) -> dict[str, float]:
+    def fit_scales(self, batch: Batch) -> None:
+        """See `WorldModel.fit_scales`."""
+        self.model.fit_scales(batch)
+        actor, seen = self.behaviour.actor, self.model.seen_scale
+        if isinstance(actor, AimActor):
+            first = len(seen.mean) - len(actor.fine)
+            actor.standard.mean.copy_(seen.mean[first:])
+            actor.standard.std.copy_(seen.std[first:])
+
+    def update(
+        self,
+        batch: Batch,
+        generator: torch.Generator,
+        score: Score | None = None,
+        shown: tuple[Tensor, Tensor] | None = None,
+    ) -> dict[str, float]:
         """One step of everything: the model on the batch, then actor and critic on what it imagines from there.
 
         Args:
             batch: With demonstrations among its rows, where these are to be cloned.
             generator: Everything random.
             score: As for `ActorCritic.lesson`.
+            shown: What is cloned by an actor that aims, see `AimActor.cloning`.
 
         Returns:
             Metrics by name.
@@ -78,9 +97,8 @@ class Agent(nn.Module):
         starts, horizons = self._starts(fit.states, batch, generator)
         lesson = self.behaviour.lesson(self.model, starts, horizons, generator, score)
         losses, metrics = {"model": fit.loss, "actor": lesson.actor, "critic": lesson.critic}, {}
-        if self.config.actor.cloning and batch.demo.any():
-            where = batch.mask[:, 1:] & ~batch.is_first[:, 1:] & batch.demo[:, None]
-            cloning = self.behaviour.cloning(fit.states.latent[:, :-1], batch.cloned[:, :-1], where)
+        cloning = self._cloning(fit.states, batch, shown)
+        if cloning is not None:
             losses["actor"] = losses["actor"] + self.config.actor.cloning * cloning
             metrics["cloning"] = cloning.item()
         for name, loss in losses.items():
@@ -118,6 +136,18 @@ class Agent(nn.Module):
         except (KeyError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise RunError(f"checkpoint does not fit this configuration: {reason}") from error
+
+    def _cloning(self, states: State, batch: Batch, shown: tuple[Tensor, Tensor] | None) -> Tensor | None:
+        """How far the actor is from what was demonstrated, (); None where nothing is cloned."""
+        actor = self.behaviour.actor
+        if not self.config.actor.cloning:
+            return None
+        if isinstance(actor, AimActor):
+            return None if shown is None else actor.cloning(*shown)
+        if not batch.demo.any():
+            return None
+        where = batch.mask[:, 1:] & ~batch.is_first[:, 1:] & batch.demo[:, None]
+        return self.behaviour.cloning(states.latent[:, :-1], batch.cloned[:, :-1], where)
 
     def _starts(self, states: State, batch: Batch, generator: torch.Generator) -> tuple[State, Tensor]:
         """Where to imagine from: some moments, drawn among those that exist and have a horizon."""

@@ -111,6 +111,8 @@ class ActorConfig:
     """Of hidden layers."""
     layers: int = 4
     """Hidden layers."""
+    modes: int = 5
+    """Of one that aims: so many things to aim at."""
     horizon: int = 15
     """Steps of imagination at most; a start's own horizon may be shorter, and then counts."""
     starts: int = 0
@@ -137,7 +139,7 @@ class ActorConfig:
     """Of the specification's robustness over imagined signals."""
 
     def __post_init__(self) -> None:
-        require_positive(self, "actor", "units", "layers", "horizon", "min_std")
+        require_positive(self, "actor", "units", "layers", "modes", "horizon", "min_std")
         if self.gradient not in ("dynamics", "reinforce"):
             raise UnknownNameError("actor.gradient", self.gradient, ("dynamics", "reinforce"))
         for name in ("gamma", "lam", "target_rate", "return_rate"):
@@ -233,7 +235,7 @@ PRESETS = {
             ensemble=3,
             ensemble_units=64,
         ),
-        actor=ActorConfig(units=128, layers=2, horizon=12, starts=96, cloning=5.0),
+        actor=ActorConfig(units=256, layers=3, horizon=12, starts=96, cloning=5.0),
         plan=PlanConfig(horizon=5, samples=40, from_actor=8, elites=8, iterations=3),
         rate=RateConfig(model=6e-4, actor=1e-3, critic=3e-4),
         batch=8,

@@ -123,8 +123,8 @@ class Planner:
         if not count:
             return state.deter.new_zeros(rows, 0, steps, self.model.actions)
         horizons = torch.full((rows * count,), steps, device=state.deter.device)
-        act = self.behaviour.actor.act
-        dream = self.model.dream(_repeat(state, count), lambda latent, _: act(latent, generator), horizons, None)
+        many = _repeat(state, count)
+        dream = self.model.dream(many, self.behaviour.actor.course(many.latent, generator), horizons, None)
         return dream.actions.view(rows, count, steps, -1)
 
 

@@ -26,6 +26,20 @@ def quat_times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.array([[w, -x, -y, -z], [x, w, -z, y], [y, z, w, -x], [z, -y, x, w]]) @ b
 
 
+def turned(quat: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """Quaternions wxyz (..., 4) of bodies that turn about vectors (..., 3) of theirs, by their length [rad]."""
+    half = np.linalg.norm(vector, axis=-1, keepdims=True) / 2
+    turn = np.concatenate([np.cos(half), np.sinc(half / np.pi) / 2 * vector], axis=-1)
+    (w, x, y, z), (a, b, c, d) = np.moveaxis(quat, -1, 0), np.moveaxis(turn, -1, 0)
+    rows = (
+        w * a - x * b - y * c - z * d,
+        w * b + x * a + y * d - z * c,
+        w * c - x * d + y * a + z * b,
+        w * d + x * c - y * b + z * a,
+    )
+    return np.stack(rows, axis=-1)
+
+
 def matrix(quat: Array) -> Array:
     """Quaternions wxyz (..., 4) of length one as rotation matrices (..., 3, 3)."""
     xp = array_namespace(quat)

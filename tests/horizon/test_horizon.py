@@ -90,6 +90,28 @@ def test_the_phases_follow_each_other_and_a_training_goes_on_as_if_never_interru
         assert [name for name, value in tensors.items() if not torch.equal(value, again[name])] == []
 
 
+def test_an_actor_that_aims_goes_on_as_if_never_interrupted(demos: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    played: list[bool] = []
+
+    def succeeds(self: HorizonLearner, values: dict[str, np.ndarray]) -> None:
+        played.append(True)
+        self.shown.add(values)
+
+    monkeypatch.setattr(HorizonLearner, "_show", succeeds)
+    made = config(demos, aims={"on": True, "batch": 8}, explore={"imitate": True})
+    whole = learner(made)
+    told = run(whole, made, whole.total_steps)
+    assert all("cloning" in m for m in told[4:]) and len(played) >= 3
+    for stop in (3, 6, 12):
+        first, second = learner(made), learner(made)
+        run(first, made, stop)
+        second.load_state(*first.state())
+        run(second, made, whole.total_steps - stop)
+        (tensors, meta), (again, meta_again) = whole.state(), second.state()
+        assert meta == meta_again and set(tensors) == set(again)
+        assert [name for name, value in tensors.items() if not torch.equal(value, again[name])] == []
+
+
 def test_marks_learn_from_what_is_lived_and_the_autoencoder_does_not(demos: str) -> None:
     made = config(demos, sense={"refresh": 1})
     found = learner(made)
@@ -186,9 +208,10 @@ def test_a_kill_loses_nothing(demos: str, tmp_path: Path) -> None:
     assert all(torch.equal(weights[name], found[name]) for name in weights)
 
 
+@pytest.mark.parametrize("aims", [False, True])
 @pytest.mark.parametrize("act", ["actor", "drawn", "mpc"])
-def test_it_acts_in_physics_the_same_every_time_within_limits(act: str, demos: str) -> None:
-    made = config(demos, act=act, world={"plan": {"robustness": 0.1}})
+def test_it_acts_in_physics_the_same_every_time_within_limits(act: str, aims: bool, demos: str) -> None:
+    made = config(demos, act=act, aims={"on": aims}, world={"plan": {"robustness": 0.1}})
     trained = learner(made)
     run(trained, made, 5)
     task = tabletop_task(made.open_task())

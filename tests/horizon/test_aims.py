@@ -1,0 +1,290 @@
+"""Aims: how they are followed, what demonstrations say of them, and that this alone carries a cube."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from hardware.robots.commands import REACH_M_S, TURN_RAD_S
+from policies.commanded import Commanded
+from policies.expert import MoveConfig
+from policies.expert.policy import Expert
+from policies.horizon import tool
+from policies.horizon.aims import Follower, Shown, ToolGuide, aims
+from policies.horizon.config import PRESETS, AimConfig, HorizonConfig, KeysConfig
+from policies.horizon.episodes import keyframes_of, proprio, truth, until_done
+from policies.learner import Episode
+from policies.observed import proprioception, surroundings
+from policies.world.aims import AimActor, Mixture
+from robo.core.errors import ConfigError
+from robo.core.protocols import Obs
+from robo.train.explore import play
+from sim.tabletop import TabletopEnv
+from tasks.registry import load_task
+from tasks.tabletop.base import TabletopTask, tabletop_task
+from tasks.tabletop.turns import turned
+
+DT, SMALL = 0.05, PRESETS["small"]
+EXACT = replace(SMALL, aims=replace(SMALL.aims, aside=0.0, error_m=0.0, error_rad=0.0))
+
+
+def shown_by(name: str, episodes: int) -> tuple[TabletopTask, list[Episode]]:
+    task = tabletop_task(load_task(name))
+    env, expert = TabletopEnv(task), Expert(task, MoveConfig(sway=0.2))
+    found = [until_done(task, 0.75, play(env, expert, seed)) for seed in range(episodes)]
+    env.close()
+    return task, found
+
+
+@pytest.fixture(scope="module")
+def grasps() -> tuple[TabletopTask, list[Episode]]:
+    return shown_by("pick_and_place", 3)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=7, max_size=7))
+@settings(deadline=None, max_examples=50)
+def test_an_aim_is_seen_from_where_one_is_all_the_way_to_it(numbers: list[float]) -> None:
+    guide = ToolGuide(KeysConfig(), DT)
+    aim = torch.tensor([numbers], dtype=torch.float64) * torch.tensor([0.4] * 3 + [1.5] * 3 + [1.0])
+    place, turns = np.zeros(3), Rotation.identity()
+    goal, facing = aim[0, :3].numpy().copy(), Rotation.from_rotvec(aim[0, 3:6].numpy())
+    for _ in range(100):
+        action = guide.action(aim)
+        assert action.abs().max() <= 1 and action[0, :6].abs().max() <= KeysConfig().speed + 1e-6
+        assert action[0, 6].item() == pytest.approx(numbers[6])
+        aim = guide.after(aim, action)
+        moved, spun = action[0, :3].numpy() * REACH_M_S * DT, action[0, 3:6].numpy() * TURN_RAD_S * DT
+        place, turns = place + turns.apply(moved), turns * Rotation.from_rotvec(spun)
+        np.testing.assert_allclose(aim[0, :3].numpy(), turns.inv().apply(goal - place), atol=1e-5)
+        left = (turns.inv() * facing * Rotation.from_rotvec(aim[0, 3:6].numpy()).inv()).magnitude()
+        assert left < 1e-5
+    assert aim[0, :6].abs().max() < 1e-3
+
+
+@given(st.lists(st.floats(-3, 3), min_size=7, max_size=7))
+@settings(deadline=None)
+def test_a_body_turns_about_its_own_axes(numbers: list[float]) -> None:
+    quat = np.add(numbers[:4], (4.0, 0, 0, 0))
+    quat /= np.linalg.norm(quat)
+    vector = np.array(numbers[4:])
+    expected = Rotation.from_quat(quat, scalar_first=True) * Rotation.from_rotvec(vector)
+    found = turned(quat[None], vector[None])[0]
+    assert abs(found @ expected.as_quat(scalar_first=True)) == pytest.approx(1.0, abs=1e-9)
+
+
+def test_gradients_pass_where_there_is_nothing_to_turn() -> None:
+    guide = ToolGuide(KeysConfig(), DT)
+    aim = torch.zeros(1, 7, requires_grad=True)
+    guide.after(aim, guide.action(aim)).sum().backward()
+    assert aim.grad is not None and torch.isfinite(aim.grad).all()
+
+
+def rows_of(task: TabletopTask, config: HorizonConfig, values: Episode) -> dict[bytes, int]:
+    """Which frame an actor sees, by what it sees there."""
+    state = np.asarray(values["observation.state"], float)
+    told = tool.around_it(task, state, truth(task, values).astype(float))
+    plain = np.concatenate([told, proprio(task, values)], axis=1).astype(np.float32)
+    return {row.tobytes(): i for i, row in enumerate(plain)}
+
+
+def test_an_aim_is_the_next_keyframe_as_the_tool_sees_it(grasps) -> None:
+    task, (values, *_) = grasps
+    shown = Shown(task, EXACT, 0)
+    shown.add(values)
+    state = np.asarray(values["observation.state"], float)
+    keys, turns = keyframes_of(task, EXACT.keys, state), tool.turned(state)
+    plain, found = shown.draw(2000)
+    rows = rows_of(task, EXACT, values)
+    frames = [rows[row.numpy().tobytes()] for row in plain]
+    for frame, aim in zip(frames, found.numpy(), strict=True):
+        there = keys[keys > frame][0]
+        np.testing.assert_allclose(turns[frame] @ aim[:3] + state[frame, -7:-4], state[there, -7:-4], atol=1e-5)
+        spun = Rotation.from_matrix(turns[frame].T @ turns[there]).as_rotvec()
+        np.testing.assert_allclose(aim[3:6], spun, atol=1e-5)
+        assert aim[6] == pytest.approx(np.clip(values["action.ee_delta"][there - 1, 6], -1, 1), abs=1e-6)
+    # Ends of ways teach nothing, unless there is no way: there the gripper closes.
+    far = np.linalg.norm(found[:, :3].numpy(), axis=1)
+    assert len(set(frames)) > 50 and (np.sort(far)[[0, -1]] < (0.01, 1.0)).all()
+    closing = {frame for frame, aim in zip(frames, found.numpy(), strict=True) if np.linalg.norm(aim[:3]) < 0.01}
+    assert all(
+        values["observation.state"][f, -8] > values["observation.state"][keys[keys > f][0], -8] - 0.1 for f in closing
+    )
+    assert not ((far > 0.012) & (far < 0.028) & (np.linalg.norm(found[:, 3:6].numpy(), axis=1) < 0.1)).any()
+
+
+def test_beside_a_demonstration_the_same_is_aimed_at(grasps) -> None:
+    task, episodes = grasps
+    config = replace(SMALL, aims=replace(SMALL.aims, aside=0.3, aside_m=0.1, aside_rad=0.3, error_m=0.0, error_rad=0.0))
+    exact, aside = Shown(task, EXACT, 0), Shown(task, config, 0)
+    for values in episodes:
+        exact.add(values)
+        aside.add(values)
+
+    def told(shown: Shown) -> np.ndarray:
+        """Distances of cube and target from where one aims at, and of the cube from the tool."""
+        plain, found = (x.numpy() for x in shown.draw(4000))
+        cube, target = plain[:, :3], plain[:, 10:13]
+        return np.stack(
+            [np.linalg.norm(x - found[:, :3], axis=1) for x in (cube, target)] + [np.linalg.norm(cube, axis=1)], 1
+        )
+
+    plainly, beside = told(exact), told(aside)
+    # Of free motions: how far the cube lies from the aim. Of held ones: the target; and the cube stays in the jaws.
+    for row in beside[::10]:
+        same = np.abs(plainly - row)
+        assert same[:, :2].max(1).min() < 2e-3 or same[:, 1:].max(1).min() < 2e-3
+    assert np.std(beside[:, 2]) > 1e-3 and np.abs(plainly[:, None, 2] - beside[None, :50, 2]).min(0).max() > 1e-3
+
+
+def test_what_is_shown_is_kept_exactly(grasps) -> None:
+    task, episodes = grasps
+    whole, again = Shown(task, SMALL, 0), Shown(task, SMALL, 7)
+    for values in episodes[:2]:
+        whole.add(values)
+    whole.draw(5)
+    tensors, meta = whole.state()
+    again.load_state(tensors, meta)
+    for shown in (whole, again):
+        shown.add(episodes[2])
+    for one, two in zip(whole.draw(50), again.draw(50), strict=True):
+        assert torch.equal(one, two)
+    assert not torch.equal(whole.draw(50)[0], whole.draw(50)[0])
+
+
+class Wired:
+    """A tool that does what it is told, and a mixture of aims that are places."""
+
+    def __init__(self, config: AimConfig | None = None) -> None:
+        self.follower = Follower(ToolGuide(KeysConfig(), DT), config or AimConfig(), DT)
+        self.place, self.width = np.zeros(3), 0.08
+
+    def step(self, chances: list[float], goals: list[list[float]], generator: torch.Generator | None = None) -> None:
+        state = np.concatenate([np.zeros(7), [self.width], self.place, [1.0, 0, 0, 0]])[None]
+        places = [[*(np.array(g[:3]) - self.place), 0, 0, 0, g[3]] for g in goals]
+        says = Mixture(torch.tensor([chances]).log(), torch.tensor(np.array([places]), dtype=torch.float32))
+        motion = self.follower.motion(state, says, generator)[0].numpy()
+        self.place = self.place + motion[:3] * REACH_M_S * DT
+        self.width += float(np.clip(0.04 * (motion[6] + 1) - self.width, -0.005, 0.005))
+
+
+def test_who_follows_is_not_of_two_minds() -> None:
+    wired, goals = Wired(), [[0.2, 0.0, 0.0, 1.0], [0.0, 0.2, 0.0, 1.0]]
+    for k in range(30):
+        wired.step([0.6, 0.4] if k == 0 or k % 3 else [0.2, 0.8], goals)  # thinks better of it now and then
+        if np.linalg.norm(wired.place - goals[0][:3]) < 0.008:
+            break
+    assert abs(wired.place[1]) < 1e-9 and wired.place[0] > 0.19
+    for _ in range(30):
+        wired.step([0.6, 0.4], goals)  # is there: does the other
+        if np.linalg.norm(wired.place - goals[1][:3]) < 0.008:
+            break
+    np.testing.assert_allclose(wired.place, goals[1][:3], atol=0.01)
+
+
+def test_jaws_close_before_the_arm_leaves() -> None:
+    wired = Wired()
+    here, there = [0.0, 0.0, 0.0, -1.0], [0.0, 0.0, 0.2, -1.0]
+    widths = []
+    for _ in range(60):
+        closed = wired.width < 0.01
+        wired.step([0.02, 0.98] if closed else [0.9, 0.1], [here, there])
+        widths.append(wired.width if wired.place[2] < 1e-6 else None)
+    assert [w for w in widths if w is not None][-1] < 0.01 and wired.place[2] == pytest.approx(0.2, abs=0.01)
+
+
+def test_what_is_better_known_from_nearer_moves_the_aim_and_another_thing_does_not() -> None:
+    wired = Wired()
+    for k in range(12):
+        wired.step([1.0], [[0.2, 0.02 * min(k / 4, 1.0), 0.0, 1.0]])
+    for _ in range(12):
+        wired.step([1.0], [[0.2, 0.3, 0.0, 1.0]])
+        if wired.place[0] > 0.185:
+            break
+    assert 0.01 < wired.place[1] < 0.025
+
+
+def test_what_cannot_be_reached_is_given_up_and_nothing_unlikely_is_taken_up() -> None:
+    wired = Wired(AimConfig(patience_s=0.5))
+    for k in range(14):
+        wired.place = np.zeros(3)  # is stuck
+        wired.step([0.9, 0.1] if k < 8 else [0.1, 0.9], [[0.0, 0.0, -0.1, 1.0], [0.0, 0.0, 0.1, 1.0]])
+    assert wired.place[2] > 0
+    wired = Wired()
+    for _ in range(20):
+        wired.step([0.999, 0.001], [[0.0, 0.0, 0.0, 1.0], [0.3, 0.0, 0.0, 1.0]])
+    assert np.abs(wired.place).max() < 1e-6
+
+
+def test_aims_are_drawn_as_likely_as_they_are() -> None:
+    generator, ways = torch.Generator().manual_seed(0), []
+    for _ in range(300):
+        wired = Wired()
+        wired.step([0.7, 0.28, 0.02], [[0.1, 0, 0, 1.0], [0, 0.1, 0, 1.0], [0, 0, 0.1, 1.0]], generator)
+        ways.append(int(np.argmax(wired.place)))
+    shares = np.bincount(ways, minlength=3) / 300
+    assert shares[2] == 0 and shares[1] == pytest.approx(0.28 / 0.98, abs=0.08)
+
+
+class Aiming(Commanded):
+    """An actor by itself, that is told where things are up to some millimetres."""
+
+    def __init__(self, task: TabletopTask, actor: AimActor, config: HorizonConfig) -> None:
+        super().__init__(task, "ee_delta")
+        self.actor, self.config = actor, config
+
+    def _begin(self, obs: Obs, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        dt = self.task.ctrl_dt_s
+        self.follower = Follower(ToolGuide(self.config.keys, dt), self.config.aims, dt)
+
+    @torch.no_grad()
+    def _action(self, obs: Obs) -> np.ndarray:
+        state, around = proprioception(obs)[None], surroundings(self.task, obs)[None]
+        scene = tool.scene(self.task, around)
+        for i in tool.places(self.task):
+            scene[:, i : i + 3] += 0.004 * self.rng.normal(size=3)
+        own = proprio(self.task, {"observation.state": state, "observation.environment_state": around})
+        plain = np.concatenate([tool.around_it(self.task, state, scene), own], axis=1)
+        says = self.actor.at(torch.from_numpy(plain).float())
+        return tool.seen_by_base(state, self.follower.motion(state, says, None).double().numpy())[0]
+
+
+def test_demonstrations_suffice_to_carry_a_cube(grasps) -> None:
+    task, _ = grasps
+    _, episodes = shown_by("pick_and_place", 30)
+    shown, wanted = Shown(task, SMALL, 0), aims(task, SMALL)
+    for values in episodes:
+        shown.add(values)
+    assert wanted is not None
+    torch.manual_seed(0)
+    actor = AimActor(replace(SMALL.world.actor, units=128, layers=2), wanted)
+    actor.standard.fit(shown.draw(3000)[0])
+    optimiser = torch.optim.Adam(actor.parameters(), 2e-3)
+    for step in range(2000):
+        optimiser.param_groups[0]["lr"] = 2e-3 * (1 - step / 2000)
+        optimiser.zero_grad()
+        actor.cloning(*shown.draw(256)).backward()
+        optimiser.step()
+    env, policy = TabletopEnv(task), Aiming(task, actor, SMALL)
+    won = sum(bool(play(env, policy, 70_000 + seed)["success"]) for seed in range(10))
+    env.close()
+    assert won >= 7
+
+
+def test_settings_out_of_range_are_one_clear_error() -> None:
+    with pytest.raises(ConfigError, match=r"aims.follow must lie in \[0, 1\], not 2.0"):
+        AimConfig(follow=2.0)
+    with pytest.raises(ConfigError, match=r"aims.error_m must not be negative"):
+        AimConfig(error_m=-1.0)
+
+
+def test_who_knows_no_keyframes_or_no_things_decides_at_every_step() -> None:
+    assert SMALL.aiming and not replace(SMALL, keys=KeysConfig(on=False)).aiming
+    assert not replace(SMALL, marks=replace(SMALL.marks, on=False)).aiming
+    assert [name for name, preset in PRESETS.items() if preset.aiming] == ["small"]
