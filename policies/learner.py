@@ -30,13 +30,13 @@ Episode = dict[str, np.ndarray]
 class Explorer(Protocol):
     """Plays episodes of the task, in processes of its own, while a training goes on."""
 
-    def begin(self, weights: Tensors, seeds: Sequence[int], steps: int = 0) -> None:
+    def begin(self, weights: Tensors, seeds: Sequence[int], steps: int | Sequence[int] = 0) -> None:
         """Start an episode of every seed, of world and policy, with a policy of these weights that explores.
 
         Args:
             weights: As `PolicyKind.load` takes them.
             seeds: 0 or more; neither those of evaluation nor those of demonstrations are drawn from.
-            steps: Control steps after which episodes end; 0: when they are over.
+            steps: Control steps after which episodes end, all or each; 0: when they are over.
         """
         ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -59,6 +60,11 @@ class Policy(ABC):
     @abstractmethod
     def reset(self, obs: Obs, seed: int = 0) -> None:
         """Start an episode from its first observation (the arm is at rest)."""
+
+    def begins_at(self, seed: int) -> Mapping[str, Any]:
+        """Where an episode of a seed is to start, for its own learning: options of the world's reset; by default where
+        the task says."""
+        return {}
 
     @abstractmethod
     def act(self, obs: Obs) -> ActionChunk:

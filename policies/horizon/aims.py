@@ -16,7 +16,7 @@ import torch
 from hardware.robots.commands import REACH_M_S, TURN_RAD_S, angle, turn
 from policies.horizon import tool
 from policies.horizon.config import AimConfig, HorizonConfig, KeysConfig
-from policies.horizon.episodes import keyframes_of, proprio, truth
+from policies.horizon.episodes import keyframes_of, proprio
 from policies.learner import Tensors
 from policies.observed import told
 from policies.world.aims import Aims, Mixture
@@ -95,7 +95,8 @@ class Shown:
             return
         edges = np.concatenate([[0], keys])
         ahead = np.searchsorted(keys, np.arange(frames), side="right")
-        scene, turns = truth(self.task, values).astype(float), tool.turned(state)
+        nothing, turns = np.zeros((len(state), 0)), tool.turned(state)
+        around = np.asarray(values.get("observation.environment_state", nothing), float)
         jaws = np.clip(np.asarray(values["action.ee_delta"], float)[:, -1], -1.0, 1.0)
         there = keys[ahead]
         far_m = np.linalg.norm(state[there, -7:-4] - state[:frames, -7:-4], axis=1)
@@ -103,10 +104,10 @@ class Shown:
         far = np.maximum(far_m / cfg.taught_m, far_rad / cfg.taught_rad)
         # Where one almost is already, what comes next is what there is to learn.
         whole = np.array([far[a:b].max(initial=0.0) <= 1.0 for a, b in zip(edges[:-1], keys, strict=True)])
-        moved = [np.linalg.norm(scene[keys, i : i + 3] - scene[edges[:-1], i : i + 3], axis=1) for i in self._places]
+        moved = [np.linalg.norm(around[keys, i : i + 3] - around[edges[:-1], i : i + 3], axis=1) for i in self._places]
         columns = {
             "state": state[:frames],
-            "scene": scene[:frames],
+            "around": around[:frames],
             "told": proprio(self.task, values)[:frames, tool.OWN :].astype(float),
             "place": state[there, -7:-4],
             "turn": turns[there],
@@ -125,7 +126,7 @@ class Shown:
             self._columns = {name: [np.concatenate(parts)] for name, parts in self._columns.items()}
         rows = rng.integers(len(self._columns["far_m"][0]), size=count)
         at = {name: parts[0][rows] for name, parts in self._columns.items()}
-        state, scene = at["state"].copy(), at["scene"].copy()
+        state, around = at["state"].copy(), at["around"].copy()
 
         def noise() -> np.ndarray:
             return rng.normal(size=(count, 3))
@@ -135,10 +136,10 @@ class Shown:
         state[:, -7:-4] += aside
         state[:, -4:] = turned(state[:, -4:], tilt[:, None] * noise())
         for i, held in zip(self._places, at["held"].T, strict=True):
-            scene[:, i : i + 3] += aside * held[:, None] + cfg.error_m * noise()
+            around[:, i : i + 3] += aside * held[:, None] + cfg.error_m * noise()
         for i in self._turns:
-            columns = scene[:, i : i + 6].reshape(-1, 2, 3) @ turn(cfg.error_rad * noise())
-            scene[:, i : i + 6] = columns.reshape(-1, 6)
+            around[:, i : i + 4] = turned(around[:, i : i + 4], cfg.error_rad * noise())
+        scene = tool.scene(self.task, state, around)
         plain = [tool.around_it(self.task, state, scene), tool.own(state), at["told"]]
         back = tool.turned(state).transpose(0, 2, 1)
         way = np.einsum("tij,tj->ti", back, at["place"] - state[:, -7:-4])

@@ -150,7 +150,10 @@ class ExploreConfig:
     babble: int = 400
     """Episodes of random motion, before all else ..."""
     babble_steps: int = 60
-    """... that end after so many control steps: what is where differs between episodes, not within."""
+    """... that end after so many control steps."""
+    glances: int = 0
+    """So many more end after one: what is where differs between episodes, hardly within. All of these begin anywhere,
+    often above a thing."""
     episodes: int = 4
     """Of a round ..."""
     every: int = 128
@@ -160,12 +163,12 @@ class ExploreConfig:
     capacity: int = 200_000
     """Moments that are remembered, beside demonstrations."""
     imitate: bool = True
-    """Whether episodes that succeed are cloned as demonstrations are."""
+    """Whether episodes that succeed are cloned as demonstrations are, by an actor that decides at every step."""
 
     def __post_init__(self) -> None:
         require_positive(self, "explore", "processes", "babble", "babble_steps", "episodes", "every", "capacity")
-        if self.rest < 0:
-            raise ConfigError(f"explore.rest must not be negative, not {self.rest}")
+        if min(self.rest, self.glances) < 0:
+            raise ConfigError(f"explore.rest and explore.glances must not be negative, not {self.rest}, {self.glances}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,8 +238,8 @@ _SMALL = HorizonConfig(
     sense=SenseConfig(steps=2000, batch=32, learning_rate=1e-3, warm_up=50),
     aims=AimConfig(on=True),
     world=WORLDS["small"],
-    explore=ExploreConfig(rest=1000),
-    train=TrainConfig(steps=16_000),
+    explore=ExploreConfig(babble=200, glances=8000, rest=1000),
+    train=TrainConfig(steps=6000),
 )
 _PAPER = HorizonConfig()
 PRESETS = {

@@ -68,7 +68,9 @@ def proprio(task: TabletopTask, values: Mapping[str, np.ndarray]) -> np.ndarray:
 def truth(task: TabletopTask, values: Mapping[str, np.ndarray]) -> np.ndarray:
     """What is around the arm, see `tool.scene`, (T, K) float32; K may be 0."""
     nothing = np.zeros((len(values["signals"]), 0))
-    return tool.scene(task, np.asarray(values.get("observation.environment_state", nothing), float)).astype(np.float32)
+    state = np.asarray(values["observation.state"], float)
+    around = np.asarray(values.get("observation.environment_state", nothing), float)
+    return tool.scene(task, state, around).astype(np.float32)
 
 
 def rewards(task: TabletopTask, config: HorizonConfig, signals: np.ndarray) -> np.ndarray:

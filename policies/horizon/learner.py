@@ -196,7 +196,14 @@ class HorizonLearner(Learner):
         """Of these rounds."""
         assert self._explorer is not None
         explore, nothing = self.config.explore, self.weights() | {"begun": torch.tensor(False)}
-        self._explorer.begin(nothing, self._seeds(explore.babble)[first * BABBLE : last * BABBLE], explore.babble_steps)
+        seeds, steps = list[int](), list[int]()
+        for i in range(first, last):
+            long = self._seeds(explore.babble)[i * BABBLE : (i + 1) * BABBLE]
+            a, b = (k * explore.glances // self._rounds for k in (i, i + 1))
+            glances = self._seeds(b - a, SEEDS // 2 + a)
+            seeds += [*long, *glances]
+            steps += [explore.babble_steps] * len(long) + [1] * len(glances)
+        self._explorer.begin(nothing, seeds, steps)
 
     def _hear(self, explorer: Explorer) -> None:
         """Rounds of random motion that are due."""
@@ -207,10 +214,11 @@ class HorizonLearner(Learner):
                 self.seeing.keep(frames, "random")
             if self.network.begun:
                 for each in found:
-                    self.replay.add(self._columns(each))
+                    if len(each["signals"]) > 1:
+                        self.replay.add(self._columns(each))
             else:
                 self.seeing.add(frames)
-                self._babbled += found
+                self._babbled += [each for each in found if len(each["signals"]) > 1]
             self._babbles, self._again = self._babbles + (not self._again), 0
             if self._babbles < self._rounds:
                 self._begin_babble(self._babbles, self._babbles + 1)
@@ -284,7 +292,7 @@ class HorizonLearner(Learner):
         return batch.to(self.device)
 
     def _show(self, values: Episode) -> None:
-        """What is to be cloned by an actor that aims."""
+        """What is to be cloned by an actor that aims: demonstrations. Its own stops are no keyframes."""
         if self.config.aiming:
             self.shown.add(values)
 
@@ -306,7 +314,6 @@ class HorizonLearner(Learner):
                     self.seeing.keep([self._frames(each)], "lived")
                 if won and explore.imitate:
                     self.replay.add(columns, demo=True)
-                    self._show(until_done(self.task, self.config.train.after_s, each))
                 self.recent = [*self.recent, [float(won), int(each["stage"].max()) / len(self.task.stages)]][-RECENT:]
                 self.played += 1
         self._playing = self.weights()

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from policies.horizon.config import HorizonConfig
 from policies.horizon.episodes import proprio
 from policies.horizon.network import ACTIONS, HorizonNetwork
 from policies.horizon.score import score_of
-from policies.horizon.wander import Wanderer
+from policies.horizon.wander import Wanderer, start
 from policies.observed import proprioception, surroundings, tool_motion
 from policies.policy import PolicyInfo
 from policies.tensors import load_weights
@@ -52,6 +53,10 @@ class HorizonPolicy(Commanded):
         self._follower = Follower(
             ToolGuide(self.config.keys, self.task.ctrl_dt_s), self.config.aims, self.task.ctrl_dt_s
         )
+
+    def begins_at(self, seed: int) -> Mapping[str, Any]:
+        """See `policies.policy.Policy`: anywhere, while it moves at random."""
+        return {} if self.network.begun else {"instance": start(self.task, seed)}
 
     def act(self, obs: Obs) -> ActionChunk:
         """See `policies.policy.Policy`."""

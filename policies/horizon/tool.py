@@ -13,10 +13,6 @@ from tasks.tabletop.base import TabletopTask
 from tasks.tabletop.turns import into, matrix, out_of
 
 PLACE, QUAT = "_pos", "_quat_wxyz"
-SIZES = {PLACE: 4, QUAT: 6}
-"""Numbers of `around_it` for what so ends."""
-SCENE = {PLACE: 3, QUAT: 6}
-"""Those of `scene`."""
 LEAST = {PLACE: 0.02, QUAT: 0.3}
 """Deviations of `scene` that are reckoned with where demonstrations differ less: things are pushed and tipped."""
 OWN = 5
@@ -35,50 +31,58 @@ def own(state: np.ndarray) -> np.ndarray:
 
 def count(task: TabletopTask) -> int:
     """Numbers of `around_it`."""
-    return sum(SIZES.get(_kind(name), size) for name, size in around(task).items())
+    return sum(4 if kind == PLACE else size for _, kind, _, size in _parts(task))
 
 
 def known(task: TabletopTask) -> int:
     """Numbers of `scene`."""
-    return sum(SCENE.get(_kind(name), size) for name, size in around(task).items())
+    return sum(size for *_, size in _parts(task))
 
 
 def least(task: TabletopTask) -> np.ndarray:
     """`LEAST` of each number of `scene`, (K,); 0 for others than places and orientations."""
-    sizes = [(_kind(name), size) for name, size in around(task).items()]
-    return np.concatenate(
-        [np.zeros(0), *(np.full(SCENE.get(kind, size), LEAST.get(kind, 0.0)) for kind, size in sizes)]
-    )
-
-
-def places(task: TabletopTask) -> list[int]:
-    """Where in `scene` the three numbers of each place begin."""
-    return _starts(task, PLACE)
-
-
-def orientations(task: TabletopTask) -> list[int]:
-    """Where in `scene` the six numbers of each orientation begin."""
-    return _starts(task, QUAT)
+    return np.concatenate([np.zeros(0), *(np.full(size, LEAST.get(kind, 0.0)) for _, kind, _, size in _parts(task))])
 
 
 def lengths(task: TabletopTask, value: float) -> list[float]:
     """For each number of `around_it` a value if it is a length, else 0."""
     found: list[float] = []
-    for name, size in around(task).items():
-        found += [value if _kind(name) == PLACE else 0.0] * SIZES.get(_kind(name), size)
+    for _, kind, _, size in _parts(task):
+        found += [value] * 4 if kind == PLACE else [0.0] * size
     return found
 
 
-def scene(task: TabletopTask, values: np.ndarray) -> np.ndarray:
-    """``observation.environment_state`` (T, E) without jumps, (T, K): orientations as first two columns of matrices.
+def places(task: TabletopTask) -> list[int]:
+    """Where in ``observation.environment_state`` each place begins, of three numbers."""
+    return _starts(task, PLACE)
 
-    Quaternions have two signs, so that who tells them from pictures would have to guess.
+
+def orientations(task: TabletopTask) -> list[int]:
+    """Where in ``observation.environment_state`` each orientation begins, of four numbers."""
+    return _starts(task, QUAT)
+
+
+def scene(task: TabletopTask, state: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """``observation.environment_state`` (T, E) as pictures tell it, without jumps, (T, K).
+
+    Quaternions have two signs, and what looks alike is told alike (`TabletopTask.symmetry`), or who tells them from
+    pictures would have to guess. A body of its own kind of orientation: the first two columns of its matrix. One that
+    looks the same after an n-th of a turn: its z axis as the tool sees it, and cosine and sine of n times the angle by
+    which it is turned about that, from the tool. A round one: the axis.
+
+    Args:
+        task: The task.
+        state: ``observation.state``, (T, J + 8).
+        values: (T, E).
     """
-    parts, first = [np.zeros((len(values), 0))], 0
-    for name, size in around(task).items():
-        part = values[:, first : first + size]
-        first += size
-        parts.append(matrix(_unit(part))[:, :, :2].transpose(0, 2, 1).reshape(-1, 6) if _kind(name) == QUAT else part)
+    tool, parts, first = turned(state), [np.zeros((len(values), 0))], 0
+    for name, kind, fold, _ in _parts(task):
+        part = values[:, first : first + around(task)[name]]
+        first += part.shape[1]
+        if kind == QUAT:
+            turn = matrix(_unit(part))
+            part = turn[:, :, :2].transpose(0, 2, 1).reshape(-1, 6) if fold == 1 else _alike(tool, turn, fold)
+        parts.append(part)
     return np.concatenate(parts, axis=1)
 
 
@@ -94,12 +98,12 @@ def around_it(task: TabletopTask, state: np.ndarray, scene: np.ndarray) -> np.nd
         Of places where they are, and how high [m]; of orientations their columns; the rest as it is.
     """
     tool, parts, first = _unit(state[:, -4:]), [np.zeros((len(state), 0))], 0
-    for name, size in around(task).items():
-        values = scene[:, first : first + SCENE.get(_kind(name), size)]
-        first += values.shape[1]
-        if _kind(name) == PLACE:
+    for _, kind, fold, size in _parts(task):
+        values = scene[:, first : first + size]
+        first += size
+        if kind == PLACE:
             parts += [into(tool, values - state[:, -7:-4]), values[:, 2:]]
-        elif _kind(name) == QUAT:
+        elif kind == QUAT and fold == 1:
             parts.append(into(tool[:, None], values.reshape(-1, 2, 3)).reshape(-1, 6))
         else:
             parts.append(values)
@@ -118,16 +122,32 @@ def seen_by_base(state: np.ndarray, motions: np.ndarray) -> np.ndarray:
     return np.concatenate([out_of(tool, motions[:, :3]), out_of(tool, motions[:, 3:6]), motions[:, 6:]], axis=1)
 
 
-def _starts(task: TabletopTask, kind: str) -> list[int]:
-    found, first = [], 0
+def _parts(task: TabletopTask) -> list[tuple[str, str, int, int]]:
+    """Of what is around: name, kind, how often it looks the same in a turn, and how many numbers in `scene`."""
+    found = []
     for name, size in around(task).items():
-        found += [first] * (_kind(name) == kind)
-        first += SCENE.get(_kind(name), size)
+        kind = next((end for end in (PLACE, QUAT) if name.endswith(end)), "")
+        fold = task.symmetry.get(name.removesuffix(QUAT), 1) if kind == QUAT else 1
+        found.append((name, kind, fold, {0: 3, 1: 6}.get(fold, 5) if kind == QUAT else size))
     return found
 
 
-def _kind(name: str) -> str:
-    return next((end for end in SIZES if name.endswith(end)), "")
+def _starts(task: TabletopTask, kind: str) -> list[int]:
+    sizes = list(around(task).values())
+    return [sum(sizes[:i]) for i, part in enumerate(_parts(task)) if part[1] == kind]
+
+
+def _alike(tool: np.ndarray, turn: np.ndarray, fold: int) -> np.ndarray:
+    """Orientations (T, 3, 3) of bodies that look the same `fold` times in a turn, as a tool (T, 3, 3) sees them."""
+    seen = tool.transpose(0, 2, 1) @ turn
+    axis = seen[:, :, 2]
+    if not fold:
+        return axis
+    # The tool's x axis, as far as it lies across the body's axis, seen from the body.
+    across = seen[:, 0, :2]
+    length = np.linalg.norm(across, axis=1)
+    angle = -fold * np.arctan2(across[:, 1], across[:, 0])
+    return np.concatenate([axis, (length * np.array([np.cos(angle), np.sin(angle)])).T], axis=1)
 
 
 def _unit(quat: np.ndarray) -> np.ndarray:

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hardware.robots.commands import REACH_M_S
+from hardware.robots.commands import REACH_M_S, inverse, turn
 from robo.core.protocols import Obs
 from tasks.tabletop.base import TabletopTask
+from tasks.tabletop.turns import down
 
 ERRAND_S, SPEED, STIR, CALM = 1.0, 0.8, 0.3, 0.1
 """Goes to a place for so long at most, with that share of full speed, shaken by so much at every step, or by so little
@@ -20,6 +21,9 @@ TAKING, ABOVE_M, TOUCH_M, GRIP_S = 0.5, 0.08, 0.01, 0.4
 """Share of those at which it is taken: from so far above, about so far beside its middle, closing for so long."""
 THERE_M = 0.01
 """From there on a place is reached."""
+LOOKING, OVER_M, OFF, TILT_RAD, TRIES = 0.7, (0.02, 0.25), 0.2, 0.1, 10
+"""Share of starts above a thing, how high, how far aside for each metre of that and `ABOVE_M`, how tilted, and how many
+places are tried that the arm may not reach."""
 
 
 class Errand(NamedTuple):
@@ -40,6 +44,25 @@ class Errand(NamedTuple):
     steps: int
     stir: float
     whole: bool
+
+
+def start(task: TabletopTask, seed: int) -> dict[str, np.ndarray]:
+    """The instance of a seed, with the arm anywhere: often above a thing, as it is seen before it is taken."""
+    rng, area = np.random.default_rng([seed, 1]), task.robot.workspace
+    instance = task.sample(np.random.default_rng(seed))
+    assert area is not None
+    half, bodies = np.array([*area.half_m, area.height_m / 2]), (*task.things, *task.fixtures)
+    for _ in range(TRIES):
+        place = np.array([*area.centre_m, area.height_m / 2]) + rng.uniform(-half, half)
+        if bodies and rng.uniform() < LOOKING:
+            height = rng.uniform(*OVER_M)
+            beside = np.array([1.0, 1.0, 0.0]) * rng.normal(size=3) * OFF * (height + ABOVE_M)
+            place = instance[f"{bodies[rng.integers(len(bodies))]}_pos"] + np.array([0.0, 0.0, height]) + beside
+        rot = turn(TILT_RAD * rng.normal(size=3)) @ down(rng.uniform(-np.pi / 2, np.pi / 2))
+        joints = inverse(task.kinematics, np.array(instance["joint_pos"], float), place, rot)
+        if np.linalg.norm(task.kinematics.pose_and_jacobian(joints)[0] - place) < THERE_M:
+            return {**instance, "joint_pos": joints}
+    return instance
 
 
 class Wanderer:

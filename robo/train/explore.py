@@ -48,14 +48,15 @@ class Processes:
             self._pipes.append(ours)
             self._processes.append(process)
 
-    def begin(self, weights: Tensors, seeds: Sequence[int], steps: int = 0) -> None:
+    def begin(self, weights: Tensors, seeds: Sequence[int], steps: int | Sequence[int] = 0) -> None:
         """See `policies.learner.Explorer`."""
         if self._shares:
             raise RoboError("begin() before finish(): episodes are being played already")
         arrays = {name: value.detach().cpu().numpy() for name, value in weights.items()}
         self._shares = [seeds[i :: len(self._pipes)] for i in range(len(self._pipes))]
-        for pipe, share in zip(self._pipes, self._shares, strict=True):
-            pipe.send((arrays, list(share), steps))
+        lengths = [steps] * len(seeds) if isinstance(steps, int) else list(steps)
+        for i, (pipe, share) in enumerate(zip(self._pipes, self._shares, strict=True)):
+            pipe.send((arrays, list(zip(share, lengths[i :: len(self._pipes)], strict=True))))
 
     def finish(self) -> list[Episode]:
         """See `policies.learner.Explorer`."""
@@ -93,7 +94,7 @@ def _work(pipe: Connection, config: Config) -> None:
     task, env = tabletop_task(config.open_task()), None
     while True:
         try:
-            arrays, seeds, steps = pipe.recv()
+            arrays, episodes = pipe.recv()
         except (EOFError, KeyboardInterrupt):  # closed, or Ctrl-C in the terminal, which the other process handles
             break
         try:
@@ -106,7 +107,7 @@ def _work(pipe: Connection, config: Config) -> None:
                 from sim.tabletop import TabletopEnv
 
                 env = TabletopEnv(task, cameras=policy.info.views, size=policy.info.size)
-            pipe.send([play(env, policy, seed, steps) for seed in seeds])
+            pipe.send([play(env, policy, seed, steps) for seed, steps in episodes])
         except RoboError as error:
             pipe.send(str(error))
         except KeyboardInterrupt:
@@ -117,7 +118,7 @@ def _work(pipe: Connection, config: Config) -> None:
 
 def play(env: Any, policy: Policy, seed: int, steps: int = 0) -> Episode:
     """One episode of world and policy of a seed, in a `sim.tabletop.TabletopEnv`; see `policies.learner.Explorer`."""
-    obs, info = env.reset(seed=FIRST_SEED + seed)
+    obs, info = env.reset(seed=FIRST_SEED + seed, options=dict(policy.begins_at(FIRST_SEED + seed)))
     policy.reset(obs, seed)
     rows: list[dict[str, np.ndarray]] = []
     ended = False

@@ -107,6 +107,8 @@ class TabletopTask(SceneTask):
     """Bodies that stand where the instance puts them."""
     joints: ClassVar[tuple[str, ...]] = ()
     """Joints of fixtures."""
+    symmetry: ClassVar[Mapping[str, int]] = {}
+    """Bodies that look the same after an n-th of a turn about their own z axis → n; 0: after any turn."""
     variation: ClassVar[Mapping[str, tuple[int, ...]]] = {}
     """Further keys of the instance that a policy is told → shapes."""
     phrases: ClassVar[tuple[str, ...]] = ()

@@ -37,6 +37,7 @@ class PickAndPlace(TabletopTask):
     )
     horizon_s = 12.0
     things, fixtures = ("cube",), ("target",)
+    symmetry = {"cube": 4, "target": 0}
     signals = {
         **COMMON,
         "reach_m": truth("m", "distance of the tool from the cube"),

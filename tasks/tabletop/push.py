@@ -45,6 +45,7 @@ class Push(TabletopTask):
     )
     horizon_s = 8.0
     things, fixtures = ("puck",), ("target",)
+    symmetry = {"puck": 0, "target": 0}
     signals = {
         **COMMON,
         "reach_m": truth("m", "distance of the tool from the puck"),

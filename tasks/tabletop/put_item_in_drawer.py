@@ -67,6 +67,7 @@ class PutItemInDrawer(TabletopTask):
     )
     horizon_s = 18.0
     things, fixtures = ("item",), ("chest",)
+    symmetry = {"item": 2}
     joints = tuple(f"drawer_{level}" for level in LEVELS)
     variation = {"drawer": (3,)}
     signals = {

@@ -35,6 +35,7 @@ class Reach(TabletopTask):
     )
     horizon_s = 3.0
     fixtures = ("marker",)
+    symmetry = {"marker": 0}
     signals = {**COMMON, "away_m": truth("m", "distance of the tool from the marked point")}
     mission = f"F[0,2.5](G[0,0.5](away_m < {NEAR_M}))"
     goal = f"away_m < {NEAR_M}"

@@ -37,6 +37,7 @@ class StackCubes(TabletopTask):
     )
     horizon_s = 9.5
     things = ("red", "green")
+    symmetry = {"red": 4, "green": 4}
     signals = {
         **COMMON,
         "reach_m": truth("m", "distance of the tool from the red cube"),

@@ -36,6 +36,6 @@ TINY: dict[str, Any] = {
         "demos": 2,
         "length": 5,
     },
-    "explore": {"babble": 3, "babble_steps": 6, "episodes": 2, "every": 4, "rest": 0},
+    "explore": {"babble": 3, "babble_steps": 6, "glances": 0, "episodes": 2, "every": 4, "rest": 0},
     "train": {"steps": 10},
 }

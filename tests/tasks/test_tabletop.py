@@ -20,6 +20,7 @@ from sim.randomise import Randomisation
 from sim.tabletop import TabletopEnv
 from tasks.registry import TASKS, load_task
 from tasks.tabletop.base import TabletopTask, tabletop_task
+from tasks.tabletop.turns import turned
 from tests.sim.contract import check_bad_input_is_refused
 
 torch.set_num_threads(1)
@@ -312,3 +313,27 @@ def test_a_task_needs_an_arm_with_a_gripper() -> None:
     with pytest.raises(TaskError, match="none on a tabletop"):
         TabletopEnv("bench/car")
     assert "robo/pick_and_place-v0" in gymnasium.registry and sim.make
+
+
+SYMMETRIC = [name for name in NAMES if tabletop_task(load_task(name)).symmetry]
+
+
+@pytest.mark.parametrize("name", SYMMETRIC)
+def test_what_is_said_to_look_alike_does(name: str) -> None:
+    task = tabletop_task(load_task(name))
+    env = TabletopEnv(task, cameras=("front", "wrist"), size=96)
+    drawn = task.sample(np.random.default_rng(1))
+
+    def seen(body: str, angle: float) -> np.ndarray:
+        key = f"{body}_quat_wxyz"
+        instance = drawn | {key: turned(drawn[key], np.array([0.0, 0.0, angle]))}
+        obs, _ = env.reset(seed=0, options={"instance": instance})
+        return np.stack([obs["rgb_front"], obs["rgb_wrist"]]).astype(float)
+
+    for body, fold in task.symmetry.items():
+        assert body in (*task.things, *task.fixtures)
+        same = np.abs(seen(body, 2 * np.pi / (fold or 7.0)) - seen(body, 0.0)).mean()
+        assert same < 0.1, f"{body} looks different"  # round ones are drawn with edges
+        if fold:
+            assert np.abs(seen(body, np.pi / fold) - seen(body, 0.0)).mean() > 5 * same, f"{body} is round"
+    env.close()

@@ -37,6 +37,8 @@ def test_episodes_are_those_of_their_seeds_whatever_the_processes() -> None:
     explorer = Processes(config, 1)
     explorer.begin({}, [9], 4)  # no longer than that
     short = explorer.finish()[0]
+    explorer.begin({}, [9, 3, 5], [4, 1, 2])
+    assert [len(each["action"]) for each in explorer.finish()] == [4, 1, 2]
     explorer.close()
     assert len(short["action"]) == 4 and np.array_equal(short["action"], alone["action"][:4])
     assert len(alone["action"]) == task.steps and alone["success"].shape == ()
