@@ -16,11 +16,12 @@ import torch
 from hardware.robots.commands import REACH_M_S, TURN_RAD_S, angle, turn
 from policies.horizon import tool
 from policies.horizon.config import AimConfig, HorizonConfig, KeysConfig
-from policies.horizon.episodes import keyframes_of, proprio
+from policies.horizon.episodes import around_of, keyframes_of, proprio
 from policies.learner import Tensors
 from policies.observed import told
 from policies.world.aims import Aims, Mixture
-from policies.world.layers import uniform
+from policies.world.layers import picked, uniform
+from robo.core.errors import ConfigError
 from tasks.tabletop.base import TabletopTask
 from tasks.tabletop.turns import turned
 
@@ -87,7 +88,7 @@ class Shown:
         self._places, self._turns = tool.places(task), tool.orientations(task)
 
     def add(self, values: Mapping[str, np.ndarray]) -> None:
-        """An episode that succeeded, as a dataset tells it; see `policies.observed.frame`."""
+        """A demonstration as a dataset tells it, see `policies.observed.frame`."""
         state = np.asarray(values["observation.state"], float)
         frames, cfg = len(state) - 1, self.config.aims
         keys = keyframes_of(self.task, self.config.keys, state)
@@ -95,8 +96,7 @@ class Shown:
             return
         edges = np.concatenate([[0], keys])
         ahead = np.searchsorted(keys, np.arange(frames), side="right")
-        nothing, turns = np.zeros((len(state), 0)), tool.turned(state)
-        around = np.asarray(values.get("observation.environment_state", nothing), float)
+        around, turns = around_of(values), tool.turned(state)
         jaws = np.clip(np.asarray(values["action.ee_delta"], float)[:, -1], -1.0, 1.0)
         there = keys[ahead]
         far_m = np.linalg.norm(state[there, -7:-4] - state[:frames, -7:-4], axis=1)
@@ -120,8 +120,16 @@ class Shown:
             self._columns.setdefault(name, []).append(column[taught])
 
     def draw(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Plain numbers (count, P) as the actor is to see them, and aims (count, 7)."""
+        """Plain numbers (count, P) as the actor is to see them, and aims (count, 7).
+
+        Raises:
+            ConfigError: Demonstrations hold no moment with a keyframe ahead.
+        """
         cfg, rng = self.config.aims, self.rng
+        if not any(map(len, self._columns.get("far_m", []))):
+            raise ConfigError(
+                "no demonstration lasts for two moments, so that there is nothing to aim at; record longer ones"
+            )
         if any(len(parts) > 1 for parts in self._columns.values()):
             self._columns = {name: [np.concatenate(parts)] for name, parts in self._columns.items()}
         rows = rng.integers(len(self._columns["far_m"][0]), size=count)
@@ -200,8 +208,7 @@ class Follower:
             weighed = torch.where(chances < cfg.unlikely, 0.0, weighed)
             chosen = int(weighed.argmax())
             if generator is not None:
-                drawn = uniform((1,), generator, weighed) * weighed.sum()
-                chosen = int((torch.cumsum(weighed, 0) <= drawn).sum().clamp_max(len(weighed) - 1))
+                chosen = int(picked(weighed / weighed.sum(), uniform((), generator, weighed)))
             left, self._since = aims[chosen], 0
         elif np.linalg.norm(left[:3]) > cfg.fixed_m:
             # From nearer one sees better where it is; another aim is another thing.

@@ -167,8 +167,9 @@ class ExploreConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "explore", "processes", "babble", "babble_steps", "episodes", "every", "capacity")
-        if min(self.rest, self.glances) < 0:
-            raise ConfigError(f"explore.rest and explore.glances must not be negative, not {self.rest}, {self.glances}")
+        for name in ("rest", "glances"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"explore.{name} must not be negative, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,10 +67,14 @@ def proprio(task: TabletopTask, values: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def truth(task: TabletopTask, values: Mapping[str, np.ndarray]) -> np.ndarray:
     """What is around the arm, see `tool.scene`, (T, K) float32; K may be 0."""
-    nothing = np.zeros((len(values["signals"]), 0))
     state = np.asarray(values["observation.state"], float)
-    around = np.asarray(values.get("observation.environment_state", nothing), float)
-    return tool.scene(task, state, around).astype(np.float32)
+    return tool.scene(task, state, around_of(values)).astype(np.float32)
+
+
+def around_of(values: Mapping[str, np.ndarray]) -> np.ndarray:
+    """``observation.environment_state`` (T, E); E is 0 where nothing is around."""
+    nothing = np.zeros((len(values["observation.state"]), 0))
+    return np.asarray(values.get("observation.environment_state", nothing), float)
 
 
 def rewards(task: TabletopTask, config: HorizonConfig, signals: np.ndarray) -> np.ndarray:

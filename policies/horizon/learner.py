@@ -210,15 +210,16 @@ class HorizonLearner(Learner):
         while self._again or self._babbles < self._due(self.steps_done):
             found = explorer.finish()
             frames = [self._frames(each) for each in found]
+            # Of a glance there is nothing to live through.
+            long = [each for each in found if len(each["signals"]) > 1]
             if self.network.learns_on:
                 self.seeing.keep(frames, "random")
             if self.network.begun:
-                for each in found:
-                    if len(each["signals"]) > 1:
-                        self.replay.add(self._columns(each))
+                for each in long:
+                    self.replay.add(self._columns(each))
             else:
                 self.seeing.add(frames)
-                self._babbled += [each for each in found if len(each["signals"]) > 1]
+                self._babbled += long
             self._babbles, self._again = self._babbles + (not self._again), 0
             if self._babbles < self._rounds:
                 self._begin_babble(self._babbles, self._babbles + 1)

@@ -48,12 +48,10 @@ class Errand(NamedTuple):
 
 def start(task: TabletopTask, seed: int) -> dict[str, np.ndarray]:
     """The instance of a seed, with the arm anywhere: often above a thing, as it is seen before it is taken."""
-    rng, area = np.random.default_rng([seed, 1]), task.robot.workspace
+    rng, bodies = np.random.default_rng([seed, 1]), (*task.things, *task.fixtures)
     instance = task.sample(np.random.default_rng(seed))
-    assert area is not None
-    half, bodies = np.array([*area.half_m, area.height_m / 2]), (*task.things, *task.fixtures)
     for _ in range(TRIES):
-        place = np.array([*area.centre_m, area.height_m / 2]) + rng.uniform(-half, half)
+        place = _anywhere(task, rng)
         if bodies and rng.uniform() < LOOKING:
             height = rng.uniform(*OVER_M)
             beside = np.array([1.0, 1.0, 0.0]) * rng.normal(size=3) * OFF * (height + ABOVE_M)
@@ -96,10 +94,7 @@ class Wanderer:
         return np.clip(motion + errand.stir * self.rng.normal(size=len(motion)), -1.0, 1.0)
 
     def _next(self, obs: Obs) -> list[Errand]:
-        area = self.task.robot.workspace
-        assert area is not None
-        half = np.array([*area.half_m, area.height_m / 2])
-        anywhere = np.array([*area.centre_m, area.height_m / 2]) + self.rng.uniform(-half, half)
+        anywhere = _anywhere(self.task, self.rng)
         spin, jaws = self.rng.uniform(-1, 1, 3) * STIR, float(self.rng.uniform(-1, 1))
         most = round(ERRAND_S / self.task.ctrl_dt_s)
         steps = int(self.rng.integers(1, most + 1))
@@ -116,3 +111,11 @@ class Wanderer:
             Errand(touch, still, -1.0, round(GRIP_S / self.task.ctrl_dt_s), CALM, True),
             Errand(anywhere, spin, -1.0, steps, STIR, True),
         ]
+
+
+def _anywhere(task: TabletopTask, rng: np.random.Generator) -> np.ndarray:
+    """A place in the arm's workspace, (3,) [m]."""
+    area = task.robot.workspace
+    assert area is not None
+    half = np.array([*area.half_m, area.height_m / 2])
+    return np.array([*area.centre_m, area.height_m / 2]) + rng.uniform(-half, half)

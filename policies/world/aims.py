@@ -17,11 +17,10 @@ from torch.nn import functional as F
 
 from policies.perception.layers import Standard, mlp
 from policies.world.config import ActorConfig
-from policies.world.layers import uniform
+from policies.world.layers import picked, uniform
+from policies.world.rssm import BEYOND
 
 Tensor = torch.Tensor
-BEYOND = 10.0
-"""Deviations of what is seen that still differ."""
 REACH = 10.0
 """What 1 of the network's output means, in scales of an aim."""
 
@@ -76,8 +75,7 @@ class Pursuit:
     """
 
     def __init__(self, says: Mixture, guide: Guide, generator: torch.Generator) -> None:
-        beyond = torch.cumsum(says.logits.exp(), -1) <= uniform((len(says.logits), 1), generator, says.logits)
-        self.choices = beyond.sum(-1).clamp_max(says.logits.shape[-1] - 1)
+        self.choices = picked(says.logits.exp(), uniform((len(says.logits),), generator, says.logits))
         self._guide = guide
         self._aim = says.places[torch.arange(len(self.choices), device=self.choices.device), self.choices]
 
@@ -97,12 +95,13 @@ class AimActor(nn.Module):
     """
 
     picks = True
+    """See `policies.world.actor.Actor`."""
     fine: Tensor
     scales: Tensor
 
     def __init__(self, config: ActorConfig, aims: Aims) -> None:
         super().__init__()
-        self.config, self.guide = config, aims.guide
+        self.guide = aims.guide
         plain, self.modes, self.size = len(aims.fine), config.modes, len(aims.guide.scales)
         self.standard = Standard(plain)
         self.register_buffer("scales", torch.tensor(aims.guide.scales), persistent=False)

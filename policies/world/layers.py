@@ -45,6 +45,11 @@ def normal(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> 
     return torch.randn(shape, generator=generator, device=generator.device).to(like.device)
 
 
+def picked(chances: Tensor, noise: Tensor) -> Tensor:
+    """One of K by chances (..., K), which add up to 1, and uniform numbers in [0, 1), (...): its index, (...)."""
+    return (torch.cumsum(chances, -1) <= noise.unsqueeze(-1)).sum(-1).clamp_max(chances.shape[-1] - 1)
+
+
 def mean_of(values: Tensor, where: Tensor) -> Tensor:
     """Mean of values where a mask of the same shape (0, 1 or weights) is; 0 where it is nowhere."""
     return (values * where).sum() / where.sum().clamp_min(1.0)

@@ -8,7 +8,7 @@ import torch
 
 from policies.world.actor import ActorCritic, Score, judged
 from policies.world.config import PlanConfig
-from policies.world.layers import normal, uniform
+from policies.world.layers import normal, picked, uniform
 from policies.world.model import Dream, WorldModel
 from policies.world.rssm import State
 
@@ -88,8 +88,7 @@ class Planner:
             worth = best[:, 0]
         action = mean[:, 0]
         if explore:
-            beyond = torch.cumsum(weights, 1) <= uniform((rows, 1), generator, latent)
-            drawn = beyond.sum(1).clamp_max(cfg.elites - 1)
+            drawn = picked(weights, uniform((rows,), generator, latent))
             action = elites[torch.arange(rows, device=latent.device), drawn, 0]
             action = (action + std[:, 0] * normal((rows, actions), generator, latent)).clamp(-1.0, 1.0)
         return Planned(action, mean, worth)

@@ -15,7 +15,7 @@ from torch import nn
 from policies.perception.layers import Standard, layer, mlp
 from policies.world.config import DynamicsConfig
 from policies.world.heads import VectorHead
-from policies.world.layers import uniform
+from policies.world.layers import picked, uniform
 
 Tensor = torch.Tensor
 BEYOND = 10.0
@@ -124,12 +124,8 @@ class Dynamics(nn.Module, ABC):
             `State.stoch`.
         """
         probs = log_probs.exp()
-        if noise is None:
-            chosen = probs.argmax(-1, keepdim=True)
-        else:
-            beyond = torch.cumsum(probs.detach(), -1) <= noise.unsqueeze(-1)
-            chosen = beyond.sum(-1, keepdim=True).clamp_max(self.config.classes - 1)
-        drawn = torch.zeros_like(probs).scatter(-1, chosen, 1.0)
+        chosen = probs.argmax(-1) if noise is None else picked(probs.detach(), noise)
+        drawn = torch.zeros_like(probs).scatter(-1, chosen.unsqueeze(-1), 1.0)
         return (drawn + probs - probs.detach()).flatten(-2)
 
     def noise(self, shape: tuple[int, ...], generator: torch.Generator | None, like: Tensor) -> Tensor | None:

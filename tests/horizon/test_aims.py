@@ -156,6 +156,14 @@ def test_what_is_shown_is_kept_exactly(grasps) -> None:
     assert not torch.equal(whole.draw(50)[0], whole.draw(50)[0])
 
 
+def test_demonstrations_with_nothing_to_aim_at_are_one_clear_error(grasps) -> None:
+    task, (values, *_) = grasps
+    shown = Shown(task, SMALL, 0)
+    shown.add({name: column[:1] if np.ndim(column) else column for name, column in values.items()})
+    with pytest.raises(ConfigError, match="nothing to aim at; record longer ones"):
+        shown.draw(4)
+
+
 class Wired:
     """A tool that does what it is told, and a mixture of aims that are places."""
 
