@@ -163,14 +163,14 @@ def build(values: Mapping[str, Any]) -> Config:
     known = list(_dotted(Config)) + list(_dotted(kind.config))
     _check_keys(values, known)
     own = {f.name for f in dataclasses.fields(kind.config)}
-    preset, base = _preset(kind, values.get("preset", ""))
+    preset, base = _preset(kind, _check_type("preset", str, values.get("preset", "")))
     settings = dataclasses.replace(base, **_checked(base, {k: v for k, v in values.items() if k in own}))
     hints = get_type_hints(Config)
     top = {k: _check_type(k, hints[k], v) for k, v in values.items() if k not in own}
     return Config(**top | {"preset": preset, "settings": settings})
 
 
-def _preset(kind: PolicyKind, name: Any) -> tuple[str, Any]:
+def _preset(kind: PolicyKind, name: str) -> tuple[str, Any]:
     """Name and settings of what a config of a kind of policy begins with."""
     if not kind.presets:
         if name:
@@ -178,7 +178,7 @@ def _preset(kind: PolicyKind, name: Any) -> tuple[str, Any]:
         return "", kind.config()
     name = name or next(iter(kind.presets))
     if name not in kind.presets:
-        raise UnknownNameError(f"preset of policy {kind.name}", str(name), kind.presets)
+        raise UnknownNameError(f"preset of policy {kind.name}", name, kind.presets)
     return name, kind.presets[name]
 
 

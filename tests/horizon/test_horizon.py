@@ -29,7 +29,7 @@ from robo.cli import train
 from robo.core.errors import ConfigError, NonFiniteError, RoboError, RunError, UnknownNameError
 from robo.data.collect import Order, collect
 from robo.dataset.lerobot import Dataset
-from robo.train.config import Config, build
+from robo.train.config import Config, build, resolve
 from robo.train.explore import Processes, play
 from robo.train.loop import resume
 from robo.train.loop import train as train_config
@@ -459,6 +459,8 @@ def test_presets_resolve_and_are_kept_in_the_run(name: str) -> None:
     made = build({"task": "pick_and_place", "policy": "horizon", "preset": name, "mae": {"mask": 0.5}})
     assert made.settings == replace(made.kind.presets[name], mae=replace(made.kind.presets[name].mae, mask=0.5))
     assert build(yaml.safe_load(made.to_yaml())) == made
+    typed = resolve("pick_and_place", {"policy": "horizon", "preset": name, "mae.mask": "0.5"})
+    assert typed == made and build(yaml.safe_load(typed.to_yaml())) == made
 
 
 def test_bad_input_is_one_clear_error(demos: str, tmp_path: Path, capsys) -> None:
