@@ -16,7 +16,7 @@ import torch
 from hardware.robots.commands import REACH_M_S, TURN_RAD_S, angle, turn
 from policies.horizon import tool
 from policies.horizon.config import AimConfig, HorizonConfig, KeysConfig
-from policies.horizon.episodes import around_of, keyframes_of, proprio
+from policies.horizon.episodes import IDLE, around_of, keyframes_of, proprio
 from policies.learner import Tensors
 from policies.observed import told
 from policies.world.aims import Aims, Mixture
@@ -31,6 +31,8 @@ PLACE_M, WIDTH_M = 0.01, 0.005
 """In such units small differences of places, and of the width between the jaws, count."""
 MOVED_M = 0.01
 """What moved by more than this between two keyframes moved with the tool."""
+LEVELS = 8
+"""Most values of what the gripper does."""
 
 
 class ToolGuide:
@@ -66,7 +68,19 @@ def aims(task: TabletopTask, config: HorizonConfig) -> Aims | None:
     if not config.aiming:
         return None
     own = [WIDTH_M, *[0.0] * (tool.OWN - 1 + len(told(task)))]
-    return Aims(ToolGuide(config.keys, task.ctrl_dt_s), (*tool.lengths(task, PLACE_M), *own))
+    return Aims(ToolGuide(config.keys, task.ctrl_dt_s), (*tool.lengths(task, PLACE_M), *own), LEVELS)
+
+
+def settled(jaws: np.ndarray) -> np.ndarray:
+    """What the gripper is on its way to at each moment, (T,) → (T,): where a change of its command ends.
+
+    A command that goes from open to closed step by step never means what lies between.
+    """
+    found = jaws.copy()
+    for i in reversed(range(len(jaws) - 1)):
+        if abs(jaws[i + 1] - jaws[i]) > IDLE:
+            found[i] = found[i + 1]
+    return found
 
 
 class Shown:
@@ -98,7 +112,8 @@ class Shown:
         ahead = np.searchsorted(keys, np.arange(frames), side="right")
         around, turns = around_of(values), tool.turned(state)
         jaws = np.clip(np.asarray(values["action.ee_delta"], float)[:, -1], -1.0, 1.0)
-        there = keys[ahead]
+        there, settles = keys[ahead], settled(jaws)
+        meant = np.array([np.median(settles[a:b]) for a, b in zip(edges[:-1], keys, strict=True)])
         far_m = np.linalg.norm(state[there, -7:-4] - state[:frames, -7:-4], axis=1)
         far_rad = np.linalg.norm(angle(turns[there] @ turns[:frames].transpose(0, 2, 1)), axis=1)
         far = np.maximum(far_m / cfg.taught_m, far_rad / cfg.taught_rad)
@@ -111,8 +126,9 @@ class Shown:
             "told": proprio(self.task, values)[:frames, tool.OWN :].astype(float),
             "place": state[there, -7:-4],
             "turn": turns[there],
-            "jaws": jaws[np.maximum(there - 1, 0)],
+            "jaws": meant[ahead],
             "far_m": far_m,
+            "kept": meant[ahead] < settles.max() - IDLE,
             "held": (np.stack(moved, 1) > MOVED_M)[ahead] if moved else np.zeros((frames, 0), bool),
         }
         taught = whole[ahead] | (far > 1.0)
@@ -125,15 +141,9 @@ class Shown:
         Raises:
             ConfigError: Demonstrations hold no moment with a keyframe ahead.
         """
-        cfg, rng = self.config.aims, self.rng
-        if not any(map(len, self._columns.get("far_m", []))):
-            raise ConfigError(
-                "no demonstration lasts for two moments, so that there is nothing to aim at; record longer ones"
-            )
-        if any(len(parts) > 1 for parts in self._columns.values()):
-            self._columns = {name: [np.concatenate(parts)] for name, parts in self._columns.items()}
-        rows = rng.integers(len(self._columns["far_m"][0]), size=count)
-        at = {name: parts[0][rows] for name, parts in self._columns.items()}
+        cfg, rng, columns = self.config.aims, self.rng, self._joined()
+        rows = rng.integers(len(columns["far_m"]), size=count)
+        at = {name: column[rows] for name, column in columns.items()}
         state, around = at["state"].copy(), at["around"].copy()
 
         def noise() -> np.ndarray:
@@ -142,6 +152,7 @@ class Shown:
         aside = np.minimum(cfg.aside * at["far_m"], cfg.aside_m)[:, None] * noise()
         tilt = np.where(at["held"].any(1), 0.0, cfg.aside_rad * np.minimum(cfg.aside * at["far_m"] / cfg.aside_m, 1.0))
         state[:, -7:-4] += aside
+        state[:, -8] += at["kept"] * cfg.error_width_m * np.abs(rng.normal(size=count))
         state[:, -4:] = turned(state[:, -4:], tilt[:, None] * noise())
         for i, held in zip(self._places, at["held"].T, strict=True):
             around[:, i : i + 3] += aside * held[:, None] + cfg.error_m * noise()
@@ -154,6 +165,19 @@ class Shown:
         aims = np.concatenate([way, angle(back @ at["turn"]), at["jaws"][:, None]], axis=1)
         return torch.from_numpy(np.concatenate(plain, axis=1).astype(np.float32)), torch.from_numpy(aims).float()
 
+    def levels(self) -> torch.Tensor:
+        """What the gripper does in demonstrations, (`LEVELS`,), the last of fewer repeated.
+
+        Raises:
+            ConfigError: As `draw`.
+        """
+        values = np.sort(self._joined()["jaws"])
+        groups = np.split(values, np.flatnonzero(np.diff(values) > IDLE) + 1)
+        found = np.array([np.median(group) for group in groups])
+        if len(found) > LEVELS:
+            found = np.quantile(values, np.linspace(0.0, 1.0, LEVELS))
+        return torch.from_numpy(np.pad(found, (0, LEVELS - len(found)), mode="edge")).float()
+
     def state(self) -> tuple[Tensors, dict[str, Any]]:
         """All of it: tensors by name, and a JSON object."""
         tensors = {name: torch.from_numpy(np.concatenate(parts)) for name, parts in self._columns.items()}
@@ -163,6 +187,15 @@ class Shown:
         """Go on from what `state` returned."""
         self._columns = {name: [values.numpy()] for name, values in tensors.items()}
         self.rng.bit_generator.state = meta["rng"]
+
+    def _joined(self) -> dict[str, np.ndarray]:
+        if not any(map(len, self._columns.get("far_m", []))):
+            raise ConfigError(
+                "no demonstration lasts for two moments, so that there is nothing to aim at; record longer ones"
+            )
+        if any(len(parts) > 1 for parts in self._columns.values()):
+            self._columns = {name: [np.concatenate(parts)] for name, parts in self._columns.items()}
+        return {name: parts[0] for name, parts in self._columns.items()}
 
 
 class Follower:

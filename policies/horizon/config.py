@@ -97,6 +97,8 @@ class AimConfig:
     error_m: float = 0.006
     error_rad: float = 0.05
     """Errors of what is told of things while it learns (standard deviation about each direction)."""
+    error_width_m: float = 0.004
+    """What is held is by so much wider (half a normal distribution), for it is not always held as demonstrated."""
     near_m: float = 0.008
     near_rad: float = 0.08
     """From here on an aim is reached ..."""
@@ -127,6 +129,7 @@ class AimConfig:
             "aside_rad",
             "error_m",
             "error_rad",
+            "error_width_m",
             "still_m_s",
             "least_s",
             "same_m",
@@ -236,11 +239,11 @@ def _without_keys(config: HorizonConfig, mae: MaeConfig) -> HorizonConfig:
 _SMALL = HorizonConfig(
     mae=MAES["small"],
     marks=MarksConfig(on=True),
-    sense=SenseConfig(steps=2000, batch=32, learning_rate=1e-3, warm_up=50),
+    sense=SenseConfig(steps=1500, batch=32, learning_rate=1e-3, warm_up=50),
     aims=AimConfig(on=True),
     world=WORLDS["small"],
     explore=ExploreConfig(babble=200, glances=8000, rest=1000),
-    train=TrainConfig(steps=6000),
+    train=TrainConfig(steps=2500),
 )
 _PAPER = HorizonConfig()
 PRESETS = {

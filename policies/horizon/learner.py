@@ -275,7 +275,8 @@ class HorizonLearner(Learner):
             self.replay.add(self._columns(each))
         self._babbled = []
         self.seeing.forget()
-        self.agent.fit_scales(self._batch(8 * self.config.world.batch, 8 * self.config.world.batch))
+        seen = self._batch(8 * self.config.world.batch, 8 * self.config.world.batch)
+        self.agent.fit_scales(seen, self.shown.levels() if self.config.aiming else None)
         self.network.begun.fill_(True)
 
     def _columns(self, values: Episode, demo: bool = False) -> Columns:

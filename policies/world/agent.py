@@ -61,14 +61,16 @@ class Agent(nn.Module):
             for name, part in parts.items()
         }
 
-    def fit_scales(self, batch: Batch) -> None:
-        """See `WorldModel.fit_scales`."""
+    def fit_scales(self, batch: Batch, levels: Tensor | None = None) -> None:
+        """See `WorldModel.fit_scales`; levels are those of an actor that aims, see `AimActor.levels`."""
         self.model.fit_scales(batch)
         actor, seen = self.behaviour.actor, self.model.seen_scale
         if isinstance(actor, AimActor):
             first = len(seen.mean) - len(actor.fine)
             actor.standard.mean.copy_(seen.mean[first:])
             actor.standard.std.copy_(seen.std[first:])
+            if levels is not None:
+                actor.levels.copy_(levels)
 
     def update(
         self,

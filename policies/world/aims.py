@@ -49,10 +49,12 @@ class Aims(NamedTuple):
         guide: How aims are followed.
         fine: For each of the plain numbers of a latent, the last ones of it, (P,): in what unit small differences count
             and are seen once more, as arcsinh; 0: nowhere.
+        levels: The last number of an aim is one of at most so many, see `AimActor.levels`; 0: any.
     """
 
     guide: Guide
     fine: Sequence[float]
+    levels: int = 0
 
 
 class Mixture(NamedTuple):
@@ -92,12 +94,17 @@ class AimActor(nn.Module):
     Args:
         config: Settings.
         aims: What for.
+
+    Attributes:
+        levels: What the last number of an aim may be, (V,), to be set to what was demonstrated; the nearest is taken,
+            for half-closed jaws are neither what one nor what the other demonstration meant.
     """
 
     picks = True
     """See `policies.world.actor.Actor`."""
     fine: Tensor
     scales: Tensor
+    levels: Tensor
 
     def __init__(self, config: ActorConfig, aims: Aims) -> None:
         super().__init__()
@@ -106,6 +113,7 @@ class AimActor(nn.Module):
         self.standard = Standard(plain)
         self.register_buffer("scales", torch.tensor(aims.guide.scales), persistent=False)
         self.register_buffer("fine", torch.tensor(aims.fine), persistent=False)
+        self.register_buffer("levels", torch.linspace(-1.0, 1.0, aims.levels))
         inputs = plain + int((self.fine > 0).sum())
         self.network = mlp(inputs, config.units, config.layers, self.modes * (1 + self.size))
         # Where something is and where to go is often the same but for a constant.
@@ -114,11 +122,23 @@ class AimActor(nn.Module):
 
     def forward(self, latent: Tensor) -> Mixture:
         """Of latents (..., L)."""
-        return self._of(latent[..., latent.shape[-1] - len(self.fine) :])
+        return self._levelled(self._of(latent[..., latent.shape[-1] - len(self.fine) :]))
 
     def at(self, plain: Tensor) -> Mixture:
         """Of plain numbers (..., P) as they are, not standardised."""
+        return self._levelled(self._at(plain))
+
+    def _at(self, plain: Tensor) -> Mixture:
         return self._of(self.standard(plain).clamp(-BEYOND, BEYOND))
+
+    def _levelled(self, says: Mixture) -> Mixture:
+        """With the last number of each aim the nearest that there is; gradients pass as if it were not."""
+        if not len(self.levels):
+            return says
+        last = says.places[..., -1]
+        nearest = self.levels[(last.detach()[..., None] - self.levels).abs().argmin(-1)]
+        last = nearest + (last - last.detach())
+        return says._replace(places=torch.cat([says.places[..., :-1], last[..., None]], -1))
 
     def _of(self, standard: Tensor) -> Mixture:
         raw, closely = self.standard.back(standard), self.fine > 0
@@ -151,6 +171,6 @@ class AimActor(nn.Module):
 
         Absolute errors, for one demonstration that does something else must not count more than it is far.
         """
-        says = self.at(plain)
+        says = self._at(plain)
         far = ((says.places - aims[:, None]).abs() / self.scales).sum(-1)
         return -torch.logsumexp(says.logits - far, -1).mean()

@@ -235,7 +235,7 @@ PRESETS = {
             ensemble=3,
             ensemble_units=64,
         ),
-        actor=ActorConfig(units=256, layers=3, horizon=12, starts=96, cloning=5.0),
+        actor=ActorConfig(units=256, layers=3, horizon=12, starts=48, cloning=5.0),
         plan=PlanConfig(horizon=5, samples=40, from_actor=8, elites=8, iterations=3),
         rate=RateConfig(model=6e-4, actor=1e-3, critic=3e-4),
         batch=8,

@@ -16,7 +16,7 @@ from policies.commanded import Commanded
 from policies.expert import MoveConfig
 from policies.expert.policy import Expert
 from policies.horizon import tool
-from policies.horizon.aims import Follower, Shown, ToolGuide, aims
+from policies.horizon.aims import Follower, Shown, ToolGuide, aims, settled
 from policies.horizon.config import PRESETS, AimConfig, HorizonConfig, KeysConfig
 from policies.horizon.episodes import keyframes_of, proprio, truth, until_done
 from policies.learner import Episode
@@ -31,7 +31,7 @@ from tasks.tabletop.base import TabletopTask, tabletop_task
 from tasks.tabletop.turns import turned
 
 DT, SMALL = 0.05, PRESETS["small"]
-EXACT = replace(SMALL, aims=replace(SMALL.aims, aside=0.0, error_m=0.0, error_rad=0.0))
+EXACT = replace(SMALL, aims=replace(SMALL.aims, aside=0.0, error_m=0.0, error_rad=0.0, error_width_m=0.0))
 
 
 def shown_by(name: str, episodes: int) -> tuple[TabletopTask, list[Episode]]:
@@ -100,13 +100,20 @@ def test_an_aim_is_the_next_keyframe_as_the_tool_sees_it(grasps) -> None:
     plain, found = shown.draw(2000)
     far = np.abs(seen_in(task, values)[None] - plain.numpy()[:, None]).max(-1)
     frames = far.argmin(1).tolist()
+    jaws = np.clip(np.asarray(values["action.ee_delta"], float)[:, 6], -1, 1)
     assert far.min(1).max() < 1e-5
     for frame, aim in zip(frames, found.numpy(), strict=True):
         there = keys[keys > frame][0]
         np.testing.assert_allclose(turns[frame] @ aim[:3] + state[frame, -7:-4], state[there, -7:-4], atol=1e-5)
         spun = Rotation.from_matrix(turns[frame].T @ turns[there]).as_rotvec()
         np.testing.assert_allclose(aim[3:6], spun, atol=1e-5)
-        assert aim[6] == pytest.approx(np.clip(values["action.ee_delta"][there - 1, 6], -1, 1), abs=1e-6)
+        before = keys[keys <= frame]
+        done = np.clip(values["action.ee_delta"][before[-1] if len(before) else 0 : there, 6], -1, 1)
+        if np.ptp(done) < 1e-6:
+            assert aim[6] == pytest.approx(done[0], abs=1e-6)
+        elif np.abs(np.diff(done)).min() > 0.05:  # nothing but opening or closing, which is then done to its end
+            assert aim[6] == pytest.approx(jaws.min() if done[-1] < done[0] else jaws.max(), abs=1e-6)
+        assert min(abs(aim[6] - jaws.min()), abs(aim[6] - jaws.max())) < 1e-6
     # Ends of ways teach nothing, unless there is no way: there the gripper closes.
     far = np.linalg.norm(found[:, :3].numpy(), axis=1)
     assert len(set(frames)) > 50 and (np.sort(far)[[0, -1]] < (0.01, 1.0)).all()
@@ -119,7 +126,7 @@ def test_an_aim_is_the_next_keyframe_as_the_tool_sees_it(grasps) -> None:
 
 def test_beside_a_demonstration_the_same_is_aimed_at(grasps) -> None:
     task, episodes = grasps
-    config = replace(SMALL, aims=replace(SMALL.aims, aside=0.3, aside_m=0.1, aside_rad=0.3, error_m=0.0, error_rad=0.0))
+    config = replace(EXACT, aims=replace(EXACT.aims, aside=0.3, aside_m=0.1, aside_rad=0.3))
     exact, aside = Shown(task, EXACT, 0), Shown(task, config, 0)
     for values in episodes:
         exact.add(values)
@@ -139,6 +146,51 @@ def test_beside_a_demonstration_the_same_is_aimed_at(grasps) -> None:
         same = np.abs(plainly - row)
         assert same[:, :2].max(1).min() < 2e-3 or same[:, 1:].max(1).min() < 2e-3
     assert np.std(beside[:, 2]) > 1e-3 and np.abs(plainly[:, None, 2] - beside[None, :50, 2]).min(0).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("jaws", "found"),
+    [
+        ([1.0, 1.0, 0.6, 0.2, -0.2, -0.2, -0.2], [1.0, -0.2, -0.2, -0.2, -0.2, -0.2, -0.2]),
+        ([-0.2, 0.3, 0.8, 1.0, 1.0, 0.99], [1.0, 1.0, 1.0, 1.0, 1.0, 0.99]),
+        ([0.5], [0.5]),
+    ],
+)
+def test_a_gripper_means_where_its_way_ends(jaws: list[float], found: list[float]) -> None:
+    np.testing.assert_allclose(settled(np.array(jaws)), found)
+
+
+def test_what_the_gripper_does_is_one_of_what_was_shown(grasps) -> None:
+    task, episodes = grasps
+    shown, wanted = Shown(task, SMALL, 0), aims(task, SMALL)
+    with pytest.raises(ConfigError, match="nothing to aim at; record longer ones"):
+        shown.levels()
+    for values in episodes:
+        shown.add(values)
+    jaws = np.concatenate([np.clip(values["action.ee_delta"][:, 6], -1, 1) for values in episodes])
+    levels = shown.levels()
+    np.testing.assert_allclose(levels.unique(), [jaws.min(), jaws.max()], atol=1e-6)
+    assert wanted is not None
+    actor = AimActor(SMALL.world.actor, wanted)
+    actor.levels.copy_(levels)
+    plain = shown.draw(40)[0].requires_grad_()
+    last = actor.at(plain).places[..., 6]
+    assert set(last.detach().unique().tolist()) <= set(levels.tolist())
+    last.sum().backward()  # and yet it is learned through
+    assert plain.grad is not None and plain.grad.abs().sum() > 0
+
+
+def test_what_is_held_may_be_wider_than_shown(grasps) -> None:
+    task, (values, *_) = grasps
+    exact, wider = Shown(task, EXACT, 0), Shown(task, replace(EXACT, aims=replace(EXACT.aims, error_width_m=0.01)), 0)
+    at = tool.count(task)
+    for shown in (exact, wider):
+        shown.add(values)
+    (plainly, meant), (errs, _) = exact.draw(2000), wider.draw(2000)
+    assert errs[meant[:, 6] > 0.99, at].max() <= plainly[:, at].max() + 1e-6
+    held = errs[meant[:, 6] < 0.99, at]
+    assert held.max() > plainly[meant[:, 6] < 0.99, at].quantile(0.95) + 0.005
+    assert held.min() > plainly[meant[:, 6] < 0.99, at].min() - 1e-6
 
 
 def test_what_is_shown_is_kept_exactly(grasps) -> None:
