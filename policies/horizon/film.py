@@ -1,4 +1,4 @@
-"""What a world model makes of an episode, to look at."""
+"""Episodes to look at: as they were, and what a world model makes of them."""
 
 from __future__ import annotations
 
@@ -44,9 +44,22 @@ def imagination(network: HorizonNetwork, columns: Columns, pictures: Mapping[str
     steps = torch.full((1,), ahead.shape[1], device=ahead.device)
     dream = model.dream(start, lambda _, k: ahead[:, k], steps, None)
     imagined = torch.cat([states.latent[:, :FIRST], dream.latents[:, 1:]], 1)
-    rows = [np.concatenate([x[:count] for x in pictures.values()], axis=2)]
+    rows = [_beside(pictures)[:count]]
     for latents in (states.latent, imagined):
         features = model.decoder(latents)[0, :, : sight.mae.feature_size]
         drawn = torch.cat([picture for picture in sight.drawn(features).values()], dim=2)
         rows.append((255 * drawn).round().to(torch.uint8).cpu().numpy())
-    return np.concatenate(rows, axis=1).repeat(ENLARGED, axis=1).repeat(ENLARGED, axis=2)
+    return _enlarged(np.concatenate(rows, axis=1))
+
+
+def played(pictures: Mapping[str, np.ndarray]) -> np.ndarray:
+    """An episode as all cameras saw it, view → (T, H, W, 3) uint8, (T, H, views · W, 3), enlarged."""
+    return _enlarged(_beside(pictures))
+
+
+def _beside(pictures: Mapping[str, np.ndarray]) -> np.ndarray:
+    return np.concatenate(list(pictures.values()), axis=2)
+
+
+def _enlarged(film: np.ndarray) -> np.ndarray:
+    return film.repeat(ENLARGED, axis=1).repeat(ENLARGED, axis=2)

@@ -14,7 +14,7 @@ from policies.horizon import tool
 from policies.horizon.aims import Shown
 from policies.horizon.config import HorizonConfig
 from policies.horizon.episodes import episode, rewards, truth, until_done
-from policies.horizon.film import imagination
+from policies.horizon.film import imagination, played
 from policies.horizon.network import HorizonNetwork
 from policies.horizon.score import score_of
 from policies.horizon.seeing import Frames, Seeing
@@ -71,6 +71,7 @@ class HorizonLearner(Learner):
         self.score = score_of(task, config)
         self.steps_done, self.played, self.recent = 0, 0, list[list[float]]()
         self._playing: Tensors = {}
+        self._latest: dict[str, np.ndarray] = {}
         self._lived: Tensors = {}
         self._babbled: list[Episode] = []
         self._babbles = self._again = 0
@@ -172,12 +173,14 @@ class HorizonLearner(Learner):
         self.sight.load_state_dict(found.state_dict())
 
     def films(self) -> Mapping[str, np.ndarray]:
-        """See `Learner`: a demonstration as it was, reconstructed, and imagined."""
-        if not self.network.begun or self.agent.model.decoder is None:
-            return {}
-        values = self._demo(0)
-        pictures = {view: values[f"rgb_{view}"] for view in self.config.mae.views}
-        return {"imagination": imagination(self.network, self._columns(values, demo=True), pictures)}
+        """See `Learner`: a demonstration as it was, reconstructed, and imagined; and the latest episode of its own, where
+        policies still show what they see."""
+        found = {"played": played(self._latest)} if self._latest else {}
+        if self.network.begun and self.agent.model.decoder is not None:
+            values = self._demo(0)
+            columns = self._columns(values, demo=True)
+            found["imagination"] = imagination(self.network, columns, self._pictures(values))
+        return found
 
     # ---- to babble -----------------------------------------------------------------
 
@@ -279,9 +282,12 @@ class HorizonLearner(Learner):
         self.agent.fit_scales(seen, self.shown.levels() if self.config.aiming else None)
         self.network.begun.fill_(True)
 
+    def _pictures(self, values: Episode) -> dict[str, np.ndarray]:
+        return {view: values[f"rgb_{view}"] for view in self.config.mae.views}
+
     def _columns(self, values: Episode, demo: bool = False) -> Columns:
         if "features" not in values:
-            pictures = {view: torch.from_numpy(values[f"rgb_{view}"]) for view in self.config.mae.views}
+            pictures = {view: torch.from_numpy(x) for view, x in self._pictures(values).items()}
             features = self.sight.along(pictures, self.device)
             values = {**values, "features": self.network.seen(features, np.asarray(values["observation.state"], float))}
         return episode(self.task, self.config, values, demo)
@@ -314,6 +320,7 @@ class HorizonLearner(Learner):
                 self.replay.add(columns)
                 if self.network.learns_on:
                     self.seeing.keep([self._frames(each)], "lived")
+                    self._latest = self._pictures(each)
                 if won and explore.imitate:
                     self.replay.add(columns, demo=True)
                 self.recent = [*self.recent, [float(won), int(each["stage"].max()) / len(self.task.stages)]][-RECENT:]

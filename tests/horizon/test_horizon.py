@@ -116,9 +116,13 @@ def test_marks_learn_from_what_is_lived_and_the_autoencoder_does_not(demos: str)
     assert len(pools["random"]) == 5 and pools["random"].came == 6 and len(pools["lived"]) == pools["lived"].came == 4
     moved = {name for name, value in found.sight.state_dict().items() if not torch.equal(value, before[name])}
     assert moved and all(name.startswith("marks.") for name in moved)
+    films = found.films()  # of which the one that was played shows what all cameras saw, one beside the other
+    assert films["played"].shape[1:] == (2 * SIZE, 4 * SIZE, 3) and films["imagination"].shape[1] == 6 * SIZE
+    assert len(films["played"]) > 1 and films["played"].std() > 10
     still = learner(config(demos, sense={"refresh": 0}))
     run(still, made, 12)
     assert all(torch.equal(value, before[name]) for name, value in still.sight.state_dict().items())
+    assert "played" not in still.films()
 
 
 def test_glances_are_seen_and_never_lived(demos: str, monkeypatch: pytest.MonkeyPatch) -> None:
