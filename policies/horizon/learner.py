@@ -173,7 +173,7 @@ class HorizonLearner(Learner):
         self.sight.load_state_dict(found.state_dict())
 
     def films(self) -> Mapping[str, np.ndarray]:
-        """See `Learner`: a demonstration as it was, reconstructed, and imagined; and the latest episode of its own, where
+        """See `Learner`: a demonstration as it was, reconstructed, and imagined; and the latest of its own, where
         policies still show what they see."""
         found = {"played": played(self._latest)} if self._latest else {}
         if self.network.begun and self.agent.model.decoder is not None:
