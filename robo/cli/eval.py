@@ -40,7 +40,8 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate a run; prints a table."""
     parser = Parser("robo-eval", "Run a trained policy in physics and score what was executed.", _EPILOG)
-    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
+    parser.add_argument("run", metavar="RUN", nargs="?", help=RUN_HELP)
+    parser.add_argument("--policy", metavar="RUN", help="the same, said by name: pretrained:bench/car")
     parser.add_argument("--episodes", type=int, default=100, metavar="N", help="how many (default: 100)")
     parser.add_argument("--seed", type=int, default=0, metavar="SEED", help="first seed (default: 0)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
@@ -53,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--record", type=int, default=0, metavar="N", help="keep the first N rollouts in RUN/recordings"
     )
     args = parser.parse_args(argv)
+    if (args.run is None) == (args.policy is None):
+        parser.error("give a run folder, or --policy pretrained:NAME for a network that ships, and not both")
     _at_least(1, episodes=args.episodes, workers=args.workers)
     _at_least(0, seed=args.seed, record=args.record)
 
@@ -69,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from robo.train.loop import shown
     from robo.train.run import Run
 
-    run = Run.open(args.run)
+    run = Run.open(args.run or args.policy)
     if args.json:
         make_parent(Path(args.json))
     satisfied = done = 0

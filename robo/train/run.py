@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policies.learner import AnyPolicy, Learner
-from robo.core.errors import RoboError, RunError, nearest
+from robo.core.errors import RoboError, RunError, UnknownNameError, nearest
 from robo.core.files import (
     FULL,
     make_parent,
@@ -38,6 +38,10 @@ LAYOUT = 1
 
 SHIPPED = Path(__file__).parents[2] / "policies" / "trained"
 """Runs that come with the project, by name of their task: a config, weights, and nothing to go on training from."""
+PRETRAINED = "pretrained:"
+"""Before the name of one of these it says that no folder is meant."""
+CARD = "card.json"
+"""What one of these was trained with, and how it fares."""
 TASK_FILE, PROGRAM_FILE = "task.py", "program.yaml"
 CALIBRATION = "calibration.json"
 """What robo-calibrate measured."""
@@ -142,15 +146,18 @@ class Run:
     def open(cls, path: str | Path) -> Run:
         """The run in a folder; ``runs/<task>/last`` is followed.
 
-        A task whose trained network ships with the project is opened by its name: the run is then first put into
-        ``runs/<task>/shipped``; what was recorded there before stays.
+        A trained network that ships with the project is opened by its name, ``pretrained:<name>`` or, where no folder
+        is called so, ``<name>``: the run is then first put into ``runs/<name>/shipped``; what was recorded there before
+        stays.
 
         Raises:
             RunError: The folder is missing, no run, half-written or of another version.
         """
+        if (name := str(path).removeprefix(PRETRAINED)) != str(path) and name not in shipped():
+            raise UnknownNameError("trained network", name, shipped())
         path = Path(path)
-        if not path.is_dir() and str(path) in shipped():
-            path = _unpack(str(path))
+        if not path.is_dir() and name in shipped():
+            path = _unpack(name)
         if not path.is_dir():
             raise RunError(_not_found(path))
         path = path.resolve()
@@ -338,7 +345,7 @@ def write_state(folder: Path, step: int, learner: Learner) -> None:
 
 
 def shipped() -> list[str]:
-    """Names of the tasks whose trained network ships with the project."""
+    """Names of the trained networks that ship with the project."""
     return sorted(str(p.parent.relative_to(SHIPPED)) for p in SHIPPED.rglob("run.json"))
 
 

@@ -40,6 +40,20 @@ def test_it_is_no_training_to_go_on_with(tmp_path, monkeypatch, capsys) -> None:
     assert robo_train.main(["runs/bench/car/shipped/config.yaml", "--dry-run"]) == 0
 
 
+def test_a_policy_is_said_by_name(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bench" / "panda").mkdir(parents=True)  # a folder of that name is not meant
+    assert robo_eval.main(["--policy", "pretrained:bench/panda", "--episodes", "1"]) == 0
+    assert "100.0 %" in capsys.readouterr().out
+    for words, told in (
+        (["--policy", "pretrained:bench/pand"], "did you mean 'bench/panda'"),
+        (["bench/car", "--policy", "pretrained:bench/panda"], "not both"),
+        ([], "give a run folder"),
+    ):
+        assert robo_eval.main(words) == 2
+        assert told in (error := capsys.readouterr().err) and len(error.splitlines()) == 1
+
+
 def test_a_name_that_is_nothing_says_what_there_is(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RunError, match="trained already: bench/car"):
