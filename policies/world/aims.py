@@ -49,7 +49,7 @@ class Aims(NamedTuple):
         guide: How aims are followed.
         fine: For each of the plain numbers of a latent, the last ones of it, (P,): in what unit small differences count
             and are seen once more, as arcsinh; 0: nowhere.
-        levels: The last number of an aim is one of at most so many, see `AimActor.levels`; 0: any.
+        levels: The last number of an aim is one of so many, see `AimActor.levels`; 0: any.
     """
 
     guide: Guide
@@ -96,8 +96,8 @@ class AimActor(nn.Module):
         aims: What for.
 
     Attributes:
-        levels: What the last number of an aim may be, (V,), to be set to what was demonstrated; the nearest is taken,
-            for half-closed jaws are neither what one nor what the other demonstration meant.
+        levels: What the last number of an aim may be, (V,), to be set to what was demonstrated; which it is, is chosen,
+            for half-closed jaws are neither what one nor what the other demonstration meant. Some may be the same.
     """
 
     picks = True
@@ -114,38 +114,38 @@ class AimActor(nn.Module):
         self.register_buffer("scales", torch.tensor(aims.guide.scales), persistent=False)
         self.register_buffer("fine", torch.tensor(aims.fine), persistent=False)
         self.register_buffer("levels", torch.linspace(-1.0, 1.0, aims.levels))
-        inputs = plain + int((self.fine > 0).sum())
-        self.network = mlp(inputs, config.units, config.layers, self.modes * (1 + self.size))
+        inputs, numbers = plain + int((self.fine > 0).sum()), self.size - (aims.levels > 0)
+        self._parts = [1, numbers, aims.levels]
+        self.network = mlp(inputs, config.units, config.layers, self.modes * sum(self._parts))
         # Where something is and where to go is often the same but for a constant.
-        self.straight = nn.Linear(plain, self.modes * self.size, bias=False)
+        self.straight = nn.Linear(plain, self.modes * numbers, bias=False)
         nn.init.zeros_(self.straight.weight)
 
     def forward(self, latent: Tensor) -> Mixture:
         """Of latents (..., L)."""
-        return self._levelled(self._of(latent[..., latent.shape[-1] - len(self.fine) :]))
+        return self._says(*self._of(latent[..., latent.shape[-1] - len(self.fine) :]))
 
     def at(self, plain: Tensor) -> Mixture:
         """Of plain numbers (..., P) as they are, not standardised."""
-        return self._levelled(self._at(plain))
+        return self._says(*self._of(self.standard(plain).clamp(-BEYOND, BEYOND)))
 
-    def _at(self, plain: Tensor) -> Mixture:
-        return self._of(self.standard(plain).clamp(-BEYOND, BEYOND))
-
-    def _levelled(self, says: Mixture) -> Mixture:
-        """With the last number of each aim the nearest that there is; gradients pass as if it were not."""
-        if not len(self.levels):
-            return says
-        last = says.places[..., -1]
-        nearest = self.levels[(last.detach()[..., None] - self.levels).abs().argmin(-1)]
-        last = nearest + (last - last.detach())
-        return says._replace(places=torch.cat([says.places[..., :-1], last[..., None]], -1))
-
-    def _of(self, standard: Tensor) -> Mixture:
+    def _of(self, standard: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probabilities (..., K), places (..., K, G or one less), log-probabilities of levels (..., K, V)."""
         raw, closely = self.standard.back(standard), self.fine > 0
         seen = torch.cat([standard, torch.asinh(raw[..., closely] / self.fine[closely])], -1)
-        out, shape = self.network(seen), (*standard.shape[:-1], self.modes, self.size)
-        places = out[..., self.modes :].reshape(shape) + self.straight(standard).reshape(shape)
-        return Mixture(F.log_softmax(out[..., : self.modes], -1), REACH * places * self.scales)
+        out = self.network(seen).unflatten(-1, (self.modes, -1))
+        chances, places, levels = out.split(self._parts, -1)
+        places = places + self.straight(standard).unflatten(-1, (self.modes, -1))
+        scales = self.scales[: places.shape[-1]]
+        return F.log_softmax(chances.squeeze(-1), -1), REACH * places * scales, F.log_softmax(levels, -1)
+
+    def _says(self, logits: Tensor, places: Tensor, levels: Tensor) -> Mixture:
+        """With the likeliest level as the last number, which gradients pass as if it were the mean one."""
+        if not len(self.levels):
+            return Mixture(logits, places)
+        mean = levels.exp() @ self.levels
+        last = self.levels[levels.argmax(-1)] + (mean - mean.detach())
+        return Mixture(logits, torch.cat([places, last[..., None]], -1))
 
     def course(self, latent: Tensor, generator: torch.Generator) -> Pursuit:
         """What it does from latents (N, L) on."""
@@ -171,6 +171,10 @@ class AimActor(nn.Module):
 
         Absolute errors, for one demonstration that does something else must not count more than it is far.
         """
-        says = self._at(plain)
-        far = ((says.places - aims[:, None]).abs() / self.scales).sum(-1)
-        return -torch.logsumexp(says.logits - far, -1).mean()
+        logits, places, levels = self._of(self.standard(plain).clamp(-BEYOND, BEYOND))
+        numbers = places.shape[-1]
+        far = ((places - aims[:, None, :numbers]).abs() / self.scales[:numbers]).sum(-1)
+        if len(self.levels):
+            meant = (aims[:, -1:] - self.levels).abs().argmin(-1)
+            far = far - levels[torch.arange(len(aims), device=aims.device), :, meant]
+        return -torch.logsumexp(logits - far, -1).mean()
