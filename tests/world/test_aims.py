@@ -74,6 +74,28 @@ def test_of_two_things_that_are_shown_each_is_an_aim_as_likely_as_it_is_frequent
     assert ((near * says.logits.exp()).sum(-1)).mean().item() == pytest.approx(0.3, abs=0.06)
 
 
+def test_a_number_that_is_one_of_a_few_is_chosen_and_never_what_lies_between() -> None:
+    torch.manual_seed(0)
+    actor = AimActor(replace(tiny().actor, modes=1), AIMS._replace(levels=4))
+    actor.levels.copy_(torch.tensor([-0.9, -0.3, 1.0, 1.0]))
+    plain = torch.randn(600, PLAIN, generator=generator())
+    likely = torch.sigmoid(4.0 * plain[:, 0])
+    last = torch.where(torch.rand(600, generator=generator(1)) < likely, 1.0, -0.9)
+    aims = torch.stack([plain[:, 1], last], 1)
+    optimiser = torch.optim.Adam(actor.parameters(), lr=3e-3)
+    for _ in range(400):
+        optimiser.zero_grad()
+        actor.cloning(plain, aims).backward()
+        optimiser.step()
+    says = actor.at(plain).places[:, 0]
+    assert (says[:, 0] - plain[:, 1]).abs().median() < 0.05
+    chosen = says[:, 1].detach()
+    assert set(chosen.tolist()) == set(torch.tensor([-0.9, 1.0]).tolist())
+    assert ((chosen > 0) == (likely > 0.5)).float().mean() > 0.95
+    slopes = torch.autograd.grad(actor.at(plain.requires_grad_()).places[..., 1].sum(), plain)[0]
+    assert slopes[:, 0].mean() > 0.1  # and yet gradients say which way it is likelier
+
+
 def test_what_is_shown_is_as_unlikely_as_a_plain_sum_says() -> None:
     torch.manual_seed(1)
     actor = AimActor(tiny().actor, AIMS)
