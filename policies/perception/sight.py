@@ -48,7 +48,9 @@ class Sight(nn.Module):
         self.config = {"mae": mae, "marks": marks}
         self.known = known
         self.mae = MultiViewMae(mae)
-        self.marks = Marks(mae.views, marks.channels, marks.points, marks.units, known) if marks.on and known else None
+        self.marks = None
+        if marks.on and known:
+            self.marks = Marks(mae.views, marks.channels, marks.points, marks.units, known, marks.looks)
         self.feature_size = self.mae.feature_size + (self.marks.size if self.marks else 0)
 
     def save(self, folder: Path) -> None:
