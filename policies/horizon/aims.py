@@ -131,7 +131,8 @@ class Shown:
             "kept": meant[ahead] < settles.max() - IDLE,
             "held": (np.stack(moved, 1) > MOVED_M)[ahead] if moved else np.zeros((frames, 0), bool),
         }
-        taught = whole[ahead] | (far > 1.0)
+        # Behind the last keyframe nothing comes, and there one is to be content.
+        taught = whole[ahead] | (far > 1.0) | (ahead == len(keys) - 1)
         for name, column in columns.items():
             self._columns.setdefault(name, []).append(column[taught])
 
