@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from robo.cli.main import Parser, run_command
 from robo.core.errors import ConfigError, RoboError
 from robo.core.files import write_json, write_tensors
 from robo.evaluate.evaluation import evaluate
@@ -37,9 +38,10 @@ def ship(path: str, name: str = "", half: bool = False, episodes: int = 0) -> Pa
     if run.status != "done" or checkpoint is None:
         raise RoboError(f"{path} is not finished; robo-train --resume {path}")
     target = SHIPPED / (name or run.task().name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=".draft-"))
-    try:
+    if not target.resolve().is_relative_to(SHIPPED.resolve()):
+        raise ConfigError(f"--name {name} leads out of {SHIPPED}; give one such as horizon/pick_and_place")
+    with tempfile.TemporaryDirectory() as temporary:
+        draft = Path(temporary) / "run"
         folder = draft / "checkpoints" / checkpoint.path.name
         folder.mkdir(parents=True)
         for part in ("config.yaml", "run.json"):
@@ -55,10 +57,7 @@ def ship(path: str, name: str = "", half: bool = False, episodes: int = 0) -> Pa
         if episodes:
             write_json(draft / CARD, _card(draft, run, episodes))
         shutil.rmtree(target, ignore_errors=True)
-        draft.rename(target)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+        shutil.copytree(draft, target)
     return target
 
 
@@ -73,14 +72,22 @@ def _card(draft: Path, run: Run, episodes: int) -> dict[str, Any]:
     return {"trained": told | {"minutes": round(run.train_s / 60, 1)}, "evaluation": found.record()}
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+@run_command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Ship runs; prints where they are."""
+    parser = Parser("ship", "Put the trained networks of finished runs among those that ship with the project.")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="finished run folders")
     parser.add_argument("--name", default="", help="what it is opened by (one RUN only); default: its task's name")
     parser.add_argument("--half", action="store_true", help="keep weights in half precision")
     parser.add_argument("--card", type=int, default=0, metavar="N", help=f"evaluate N episodes, told in {CARD}")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.name and len(args.runs) > 1:
-        raise ConfigError("--name is for one run")
+        parser.error("--name is for one run")
+    if args.card < 0:
+        parser.error(f"--card must be 0 or more, not {args.card}")
     for path in args.runs:
         print(ship(path, args.name, args.half, args.card))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

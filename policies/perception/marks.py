@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from policies.perception.layers import Standard, mlp
-from policies.perception.trunks import Pictures, checked, where
-from robo.core.errors import ConfigError
+from policies.perception.trunks import Pictures, single, where
 
 Tensor = torch.Tensor
 BEYOND = 5.0
@@ -19,7 +18,7 @@ BEYOND = 5.0
 
 class Trunk(nn.Module):
     """What convolutions find in each view: places, and what it looks like where they look, which says how a thing is
-    turned. Maps are large where they are cheap to make: blocks of a single convolution, but for the last.
+    turned. Half the work of `policies.perception.trunks.Conv`: but for the last, a block is a single convolution.
 
     Args:
         views: Names of cameras, all of which are needed.
@@ -31,8 +30,8 @@ class Trunk(nn.Module):
     def __init__(self, views: Sequence[str], channels: Sequence[int], points: int, looks: int) -> None:
         super().__init__()
         self.views = tuple(views)
-        self.eyes = nn.ModuleList(_Eye(channels, points, looks) for _ in self.views)
-        self.feature_size = len(self.views) * (2 * points + looks * channels[-2:][0])
+        eyes = [_Eye(channels, points, looks) for _ in self.views]
+        self.feature_size, self.eyes = sum(eye.size for eye in eyes), nn.ModuleList(eyes)
 
     def forward(self, pictures: Pictures) -> Tensor:
         """Of one frame of each view: (B, feature_size), places in -1..1 before the rest of each view.
@@ -40,19 +39,17 @@ class Trunk(nn.Module):
         Raises:
             UnknownNameError, ConfigError: Not the views there are, or pictures of another type.
         """
-        given = checked(pictures, self.views)
-        if any(x.shape[1] != 1 for x in given):
-            raise ConfigError("marks see one frame at a time, (B, H, W, 3)")
-        inputs = [x[:, 0].permute(0, 3, 1, 2).float() / 127.5 - 1 for x in given]
-        return torch.cat([eye(x) for eye, x in zip(self.eyes, inputs, strict=True)], dim=1)
+        return torch.cat([eye(x) for eye, x in zip(self.eyes, single(pictures, self.views), strict=True)], dim=1)
 
 
 class _Eye(nn.Module):
-    """Of one view."""
+    """Of one view, (B, 3, H, W) → (B, size)."""
 
     def __init__(self, channels: Sequence[int], points: int, looks: int) -> None:
         super().__init__()
         sizes, last = [3, *channels], channels[-1]
+        self._near = max(len(channels) - 2, 0)  # of the maps, the last but one
+        self.size = 2 * points + looks * channels[self._near]
         self.halvings = nn.ModuleList(
             nn.Sequential(nn.Conv2d(n_in, n_out, 3, stride=2, padding=1), nn.GroupNorm(8, n_out), nn.ReLU())
             for n_in, n_out in itertools.pairwise(sizes)
@@ -65,15 +62,16 @@ class _Eye(nn.Module):
             nn.GroupNorm(8, last),
         )
         self.points = nn.Conv2d(last, points, 1)
-        self.looks = nn.Conv2d(channels[-2:][0], looks, 1) if looks else None
+        self.looks = nn.Conv2d(channels[self._near], looks, 1) if looks else None
 
     def forward(self, x: Tensor) -> Tensor:
-        maps = [x]
+        maps = []
         for halving in self.halvings:
-            maps.append(halving(maps[-1]))
-        found = [where(self.points(nn.functional.relu(maps[-1] + self.block(maps[-1]))))]
+            x = halving(x)
+            maps.append(x)
+        found = [where(self.points(nn.functional.relu(x + self.block(x))))]
         if self.looks is not None:
-            near = maps[1:][-2:][0]
+            near = maps[self._near]
             shares = self.looks(near).flatten(2).softmax(dim=-1)
             found.append((shares @ near.flatten(2).transpose(1, 2)).flatten(1))
         return torch.cat(found, dim=1)

@@ -76,11 +76,7 @@ class Conv(nn.Module):
         return torch.cat(found, dim=1)
 
     def _maps(self, pictures: Pictures) -> list[Tensor]:
-        given = checked(pictures, self.views)
-        if any(x.shape[1] != 1 for x in given):
-            raise ConfigError("convolutions see one frame at a time, (B, H, W, 3); join batch and time for more")
-        inputs = [x[:, 0].permute(0, 3, 1, 2).float() / 127.5 - 1 for x in given]
-        return [layers(x) for layers, x in zip(self.maps, inputs, strict=True)]
+        return [layers(x) for layers, x in zip(self.maps, single(pictures, self.views), strict=True)]
 
 
 class Halving(nn.Module):
@@ -233,6 +229,18 @@ class Pretrained(nn.Module):
             options = {"skip_predictor": True} if self.kind.video else {}
             seen = self.model(**{self.kind.input: x}, **options).last_hidden_state[:, self._before :]
         return seen.reshape(batch, views, -1, self.width)
+
+
+def single(pictures: Pictures, views: Sequence[str]) -> list[Tensor]:
+    """One frame of each view as convolutions take it, (B, 3, H, W) in -1..1.
+
+    Raises:
+        UnknownNameError, ConfigError: As `checked`; or there are more frames.
+    """
+    given = checked(pictures, views)
+    if any(x.shape[1] != 1 for x in given):
+        raise ConfigError("convolutions see one frame at a time, (B, H, W, 3); join batch and time for more")
+    return [x[:, 0].permute(0, 3, 1, 2).float() / 127.5 - 1 for x in given]
 
 
 def checked(pictures: Pictures, views: Sequence[str]) -> list[Tensor]:

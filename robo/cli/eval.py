@@ -33,7 +33,8 @@ commands act up to 20 ms late (of other systems: up to a control step). Drawn an
 examples:
   robo-eval runs/reach_avoid/last --episodes 100 --json out.json
   robo-eval runs/reach_avoid/last --episodes 200 --workers 2 --mismatch 0.1
-  robo-eval bench/rover"""
+  robo-eval bench/rover
+  robo-eval --policy pretrained:bench/rover"""
 
 
 @run_command

@@ -78,12 +78,12 @@ def _is_task(what: str, policy: str | None) -> bool:
     Raises:
         UnknownNameError: It is neither.
     """
-    from robo.train.run import shipped
+    from robo.train.run import PRETRAINED, shipped
     from tasks.registry import TASKS, is_task_file
 
     if is_task_file(what):
         return True
-    if Path(what).is_dir() or (what in shipped() and policy is None):
+    if Path(what).is_dir() or what.startswith(PRETRAINED) or (what in shipped() and policy is None):
         return False
     if what.partition("@")[0] in TASKS:
         return True

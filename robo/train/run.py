@@ -37,7 +37,7 @@ LAYOUT = 1
 """Version of the layout of a run folder."""
 
 SHIPPED = Path(__file__).parents[2] / "policies" / "trained"
-"""Runs that come with the project, by name of their task: a config, weights, and nothing to go on training from."""
+"""Runs that come with the project, by name: a config, weights, perhaps a card, and nothing to go on training from."""
 PRETRAINED = "pretrained:"
 """Before the name of one of these it says that no folder is meant."""
 CARD = "card.json"
@@ -152,6 +152,7 @@ class Run:
 
         Raises:
             RunError: The folder is missing, no run, half-written or of another version.
+            UnknownNameError: Nothing of that name ships.
         """
         if (name := str(path).removeprefix(PRETRAINED)) != str(path) and name not in shipped():
             raise UnknownNameError("trained network", name, shipped())
