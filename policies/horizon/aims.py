@@ -29,6 +29,8 @@ SCALES = (0.02, 0.02, 0.02, 0.15, 0.15, 0.15, 0.3)
 """Of the numbers of an aim: at such distances it is another one [m, rad, of the gripper's range]."""
 PLACE_M, WIDTH_M = 0.01, 0.005
 """In such units small differences of places, and of the width between the jaws, count."""
+BEGINS = 2
+"""Frames from a keyframe on of which what comes next is decided."""
 MOVED_M = 0.01
 """What moved by more than this between two keyframes moved with the tool."""
 LEVELS = 8
@@ -130,6 +132,7 @@ class Shown:
             "far_m": far_m,
             "kept": meant[ahead] < settles.max() - IDLE,
             "held": (np.stack(moved, 1) > MOVED_M)[ahead] if moved else np.zeros((frames, 0), bool),
+            "begins": np.arange(frames) - edges[ahead] < BEGINS,
         }
         # Behind the last keyframe nothing comes, and there one is to be content.
         taught = whole[ahead] | (far > 1.0) | (ahead == len(keys) - 1)
@@ -144,14 +147,20 @@ class Shown:
         """
         cfg, rng, columns = self.config.aims, self.rng, self._joined()
         rows = rng.integers(len(columns["far_m"]), size=count)
+        first = np.flatnonzero(columns["begins"])
+        if len(first):
+            fresh = rng.uniform(size=count) < cfg.begins
+            rows = np.where(fresh, first[rng.integers(len(first), size=count)], rows)
         at = {name: column[rows] for name, column in columns.items()}
         state, around = at["state"].copy(), at["around"].copy()
 
         def noise() -> np.ndarray:
             return rng.normal(size=(count, 3))
 
-        aside = np.minimum(cfg.aside * at["far_m"], cfg.aside_m)[:, None] * noise()
-        tilt = np.where(at["held"].any(1), 0.0, cfg.aside_rad * np.minimum(cfg.aside * at["far_m"] / cfg.aside_m, 1.0))
+        near = at["begins"] * cfg.arrives
+        aside = np.maximum(np.minimum(cfg.aside * at["far_m"], cfg.aside_m), near * cfg.near_m)[:, None] * noise()
+        tilt = cfg.aside_rad * np.minimum(cfg.aside * at["far_m"] / cfg.aside_m, 1.0)
+        tilt = np.where(at["held"].any(1), 0.0, np.maximum(tilt, near * cfg.near_rad))
         state[:, -7:-4] += aside
         state[:, -8] += at["kept"] * cfg.error_width_m * np.abs(rng.normal(size=count))
         state[:, -4:] = turned(state[:, -4:], tilt[:, None] * noise())

@@ -87,6 +87,10 @@ class AimConfig:
     taught_m: float = 0.03
     taught_rad: float = 0.3
     """Of the way to a keyframe these last ends teach nothing, or it would be content with where it is."""
+    begins: float = 0.5
+    """Such a share of moments follow a keyframe, for what comes next is decided there ..."""
+    arrives: float = 0.5
+    """... so far aside (standard deviation), of how near counts as there."""
     aside: float = 0.09
     """Demonstrations are learned from beside them: so much of the distance to the keyframe (standard deviation of each
     direction) ..."""
@@ -125,6 +129,7 @@ class AimConfig:
         names = ("batch", "taught_m", "taught_rad", "aside_m", "near_m", "near_rad", "patience_s", "other")
         require_positive(self, "aims", *names)
         zeros = (
+            "arrives",
             "aside",
             "aside_rad",
             "error_m",
@@ -139,7 +144,7 @@ class AimConfig:
         for name in zeros:
             if getattr(self, name) < 0:
                 raise ConfigError(f"aims.{name} must not be negative, not {getattr(self, name)}")
-        for name in ("follow", "unlikely"):
+        for name in ("begins", "follow", "unlikely"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"aims.{name} must lie in [0, 1], not {getattr(self, name)}")
 

@@ -96,8 +96,9 @@ def rewards(task: TabletopTask, config: HorizonConfig, signals: np.ndarray) -> n
 def keyframes_of(task: TabletopTask, config: KeysConfig, state: np.ndarray) -> np.ndarray:
     """Keyframes (K,) of an episode whose ``observation.state`` is (T, J + 8)."""
     dof = task.robot.dof
-    velocity = np.gradient(state[:, :dof], task.ctrl_dt_s, axis=0) if len(state) > 1 else np.zeros((1, dof))
-    return keyframes(velocity, state[:, dof], task.ctrl_dt_s, config.find)
+    moved = np.gradient(state, task.ctrl_dt_s, axis=0) if len(state) > 1 else np.zeros_like(state)
+    tool_m_s = np.linalg.norm(moved[:, -7:-4], axis=1)
+    return keyframes(moved[:, :dof], state[:, dof], task.ctrl_dt_s, config.find, tool_m_s)
 
 
 def horizons(config: KeysConfig, keys: np.ndarray, frames: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from tasks.tabletop.turns import into, matrix, out_of
 PLACE, QUAT = "_pos", "_quat_wxyz"
 LEAST = {PLACE: 0.02, QUAT: 0.3}
 """Deviations of `scene` that are reckoned with where demonstrations differ less: things are pushed and tipped."""
-OWN = 5
+OWN = 8
 """Numbers of `own`."""
 
 
@@ -25,8 +25,9 @@ def turned(state: np.ndarray) -> np.ndarray:
 
 
 def own(state: np.ndarray) -> np.ndarray:
-    """Of the arm itself, (T, 5): width between the jaws [m], height of the tool [m], which way is up, seen from it."""
-    return np.concatenate([state[:, -8:-7], state[:, -5:-4], turned(state)[:, 2]], axis=1)
+    """Of the arm itself, (T, 8): width between the jaws [m], height of the tool [m], which way is up, and which way is
+    ahead, seen from it: an arm that turns about itself gets to the end of its joints."""
+    return np.concatenate([state[:, -8:-7], state[:, -5:-4], turned(state)[:, 2], turned(state)[:, 0]], axis=1)
 
 
 def count(task: TabletopTask) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.signal import find_peaks
 
 from robo.core.errors import ConfigError
 
@@ -29,13 +30,20 @@ class KeyframeConfig:
     """The gripper moves while its width changes faster, in one direction ..."""
     gripper_m: float = 0.002
     """... by at least so much altogether."""
+    dip: float = 0.4
+    """What is done in passing, while joints still turn, has no rest behind it: there the tool is slower than this share
+    of how fast it was before and gets after; 0: only rests count."""
+    slow_m_s: float = 0.02
+    """Slower than this a tool counts as standing still."""
     hold_off_s: float = 0.2
     """Keyframes are at least so far apart; of some that are not, the first counts."""
 
     def __post_init__(self) -> None:
-        for name in ("rest_rad_s", "still_rad_s", "gripper_m_s", "gripper_m"):
+        for name in ("rest_rad_s", "still_rad_s", "slow_m_s", "gripper_m_s", "gripper_m"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be positive, not {getattr(self, name)}")
+        if not 0 <= self.dip < 1:
+            raise ConfigError(f"dip must lie in [0, 1), not {self.dip}")
         if self.hold_off_s < 0 or self.still_rad_s > self.rest_rad_s:
             raise ConfigError(
                 f"hold_off_s must not be negative and still_rad_s not exceed rest_rad_s, not {self.hold_off_s}, "
@@ -44,9 +52,14 @@ class KeyframeConfig:
 
 
 def keyframes(
-    joint_vel: np.ndarray, gripper_width_m: np.ndarray, dt_s: float, config: KeyframeConfig | None = None
+    joint_vel: np.ndarray,
+    gripper_width_m: np.ndarray,
+    dt_s: float,
+    config: KeyframeConfig | None = None,
+    tool_m_s: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Frames (K,), ascending, from which something new is done: the arm leaves a rest, or the gripper begins to move.
+    """Frames (K,), ascending, from which something new is done: the arm leaves a rest, or the tool a place at which it
+    got slow, or the gripper begins to move.
 
     Of a rest that lasts to the end it is the frame at which it is reached. The first frame is no keyframe, the last one
     always is.
@@ -56,6 +69,7 @@ def keyframes(
         gripper_width_m: Measured or commanded, (T,) [m]; constant for arms without a gripper.
         dt_s: Distance of frames [s].
         config: Thresholds.
+        tool_m_s: Speed of the tool, (T,); None: what is done in passing is not found.
 
     Raises:
         ConfigError: Shapes do not fit, or there is no frame.
@@ -67,8 +81,13 @@ def keyframes(
             f"keyframes need velocities (T, J), widths (T,) and a positive dt_s, not {joint_vel.shape}, "
             f"{gripper_width_m.shape} and {dt_s}"
         )
+    if tool_m_s is not None and tool_m_s.shape != (frames,):
+        raise ConfigError(f"tool_m_s must be ({frames},) as there are frames, not {tool_m_s.shape}")
     speed = np.abs(joint_vel).max(axis=1, initial=0.0)
-    found = [*_departures(speed, config), *_gripper_starts(np.asarray(gripper_width_m, float), dt_s, config)]
+    width = np.asarray(gripper_width_m, float)
+    found = [*_departures(speed, config), *_gripper_starts(width, dt_s, config)]
+    if tool_m_s is not None:
+        found += _dips(tool_m_s, config)
     hold, kept = round(config.hold_off_s / dt_s), [0]
     for frame in sorted(found):
         if frame - kept[-1] >= hold and frame < frames - 1:
@@ -144,6 +163,15 @@ def _departures(speed: np.ndarray, config: KeyframeConfig) -> Iterator[int]:
         for still in _runs(within <= max(config.still_rad_s, within.min())):
             lasts = rest.start + still.stop == len(speed)
             yield rest.start + (still.start if lasts else still.stop - 1)
+
+
+def _dips(speed: np.ndarray, config: KeyframeConfig) -> list[int]:
+    """Last frames at which a tool is slow beside the fastest before and behind."""
+    if not config.dip:
+        return []
+    slowness = -np.log(np.maximum(speed, config.slow_m_s))
+    _, about = find_peaks(slowness, prominence=-np.log(config.dip), plateau_size=1)
+    return about["right_edges"].tolist()
 
 
 def _gripper_starts(width: np.ndarray, dt_s: float, config: KeyframeConfig) -> Iterator[int]:

@@ -67,6 +67,7 @@ class Motion:
     Attributes:
         joint_vel: (T, J) [rad/s].
         gripper_width_m: (T,).
+        tool_m_s: Speed of the tool, (T,).
         dt_s: Distance of frames.
         turns: Frames at which the expert took another waypoint or finished, the first and the last frame left out.
         stages: Frames at which another stage of the task was reached.
@@ -74,6 +75,7 @@ class Motion:
 
     joint_vel: np.ndarray
     gripper_width_m: np.ndarray
+    tool_m_s: np.ndarray
     dt_s: float
     turns: np.ndarray
     stages: np.ndarray
@@ -84,16 +86,22 @@ class Motion:
         expert = _Telling(env.task)
         obs, info = env.reset(seed=seed)
         expert.reset(obs)
-        vel, width, stage, ended = [obs["joint_vel"]], [obs["gripper_width_m"][0]], [info["stage"]], False
+        seen, stage, ended = [obs], [info["stage"]], False
         while not ended:
             obs, _, terminated, truncated, info = env.step(env.action(expert.act(obs)))
-            vel.append(obs["joint_vel"])
-            width.append(obs["gripper_width_m"][0])
+            seen.append(obs)
             stage.append(info["stage"])
             ended = terminated or truncated
-        turns = np.unique(np.rint(np.array(expert.turns_s) / env.task.ctrl_dt_s).astype(int))
-        turns = turns[(turns > 0) & (turns < len(vel) - 1)]
-        return cls(np.array(vel), np.array(width), env.task.ctrl_dt_s, turns, np.flatnonzero(np.diff(stage)) + 1)
+        dt = env.task.ctrl_dt_s
+        turns = np.unique(np.rint(np.array(expert.turns_s) / dt).astype(int))
+        return cls(
+            joint_vel=np.array([obs["joint_vel"] for obs in seen]),
+            gripper_width_m=np.array([obs["gripper_width_m"][0] for obs in seen]),
+            tool_m_s=np.linalg.norm(np.gradient([obs["ee_pos"] for obs in seen], dt, axis=0), axis=1),
+            dt_s=dt,
+            turns=turns[(turns > 0) & (turns < len(seen) - 1)],
+            stages=np.flatnonzero(np.diff(stage)) + 1,
+        )
 
 
 class _Telling(Expert):
@@ -141,7 +149,7 @@ class Count:
 
 def judge(motion: Motion, tolerance_s: float, strict_s: float) -> Count:
     """Compare the keyframes of a motion with its turns."""
-    found = keyframes(motion.joint_vel, motion.gripper_width_m, motion.dt_s)[:-1]
+    found = keyframes(motion.joint_vel, motion.gripper_width_m, motion.dt_s, tool_m_s=motion.tool_m_s)[:-1]
     within, tight = (round(t / motion.dt_s) for t in (tolerance_s, strict_s))
     return Count(
         found=len(found),

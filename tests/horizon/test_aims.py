@@ -31,7 +31,7 @@ from tasks.tabletop.base import TabletopTask, tabletop_task
 from tasks.tabletop.turns import turned
 
 DT, SMALL = 0.05, PRESETS["small"]
-EXACT = replace(SMALL, aims=replace(SMALL.aims, aside=0.0, error_m=0.0, error_rad=0.0, error_width_m=0.0))
+EXACT = replace(SMALL, aims=replace(SMALL.aims, arrives=0.0, aside=0.0, error_m=0.0, error_rad=0.0, error_width_m=0.0))
 
 
 def shown_by(name: str, episodes: int) -> tuple[TabletopTask, list[Episode]]:
@@ -210,6 +210,41 @@ def test_what_is_shown_is_kept_exactly(grasps) -> None:
     for one, two in zip(whole.draw(50), again.draw(50), strict=True):
         assert torch.equal(one, two)
     assert not torch.equal(whole.draw(50)[0], whole.draw(50)[0])
+
+
+def test_half_of_what_is_shown_follows_a_keyframe_and_lies_about_it(grasps) -> None:
+    task, (values, *_) = grasps
+    state = np.asarray(values["observation.state"], float)
+    starts = np.concatenate([[0], keyframes_of(task, SMALL.keys, state)])
+    seen = seen_in(task, values)
+
+    def frames_of(config: HorizonConfig) -> tuple[np.ndarray, np.ndarray]:
+        """Frames that are shown, and how far beside them."""
+        shown = Shown(task, config, 0)
+        shown.add(values)
+        plain = shown.draw(2000)[0].numpy()
+        # The cube's place as the tool sees it tells how far aside the tool is, for nothing else is.
+        off = np.linalg.norm((seen[None] - plain[:, None])[:, :, :3], axis=2)
+        found = np.abs((seen[None] - plain[:, None])[:, :, tool.count(task) + 1 :]).max(2).argmin(1)
+        return found, off.min(1)
+
+    every, exactly = frames_of(replace(EXACT, aims=replace(EXACT.aims, begins=0.0)))
+    only, _ = frames_of(replace(EXACT, aims=replace(EXACT.aims, begins=1.0)))
+    far, _ = frames_of(EXACT)
+    assert exactly.max() < 1e-6
+
+    def follow(frames: np.ndarray) -> float:
+        return float(np.mean([np.any((frame - starts >= 0) & (frame - starts < 2)) for frame in frames]))
+
+    assert follow(only) == 1.0 and follow(every) < 0.4
+    assert follow(far) == pytest.approx(0.5 + 0.5 * follow(every), abs=0.06)
+    spread = replace(EXACT, aims=replace(EXACT.aims, begins=1.0, arrives=0.5))
+    shown, at = Shown(task, spread, 0), Shown(task, replace(EXACT, aims=replace(EXACT.aims, begins=1.0)), 0)
+    shown.add(values)
+    at.add(values)
+    moved = np.linalg.norm(shown.draw(2000)[1].numpy()[:, :3], axis=1)
+    assert 0.001 < np.median(moved[moved < 0.03]) < 0.02  # where nothing but the gripper moves one goes back there
+    assert np.linalg.norm(at.draw(2000)[1].numpy()[:, :3], axis=1).min() < 1e-3
 
 
 def test_demonstrations_with_nothing_to_aim_at_are_one_clear_error(grasps) -> None:

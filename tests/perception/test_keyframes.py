@@ -39,7 +39,19 @@ def test_a_slow_gripper_or_a_fast_arm_alone_makes_no_keyframe():
     assert keyframes(vel, change, DT_S).tolist() == [25, 49]
 
 
-@pytest.mark.parametrize("task", ["pick_and_place", "put_rubbish_in_bin", "assemble_lamp"])
+def test_what_a_tool_does_in_passing_while_joints_turn_is_a_keyframe() -> None:
+    vel, still = np.ones((60, 2)), np.full(60, 0.04)
+    tool = 0.3 * np.concatenate([move(20), 0.01 * np.ones(4), move(20), np.linspace(0.3, 0.1, 16)])
+    assert keyframes(vel, still, DT_S, tool_m_s=tool).tolist() == [23, 59]  # the last frame there
+    assert keyframes(vel, still, DT_S, KeyframeConfig(dip=0.0), tool).tolist() == [59]
+    assert keyframes(vel, still, DT_S).tolist() == [59]
+    slower = 0.3 * np.concatenate([move(20)[:12], 0.6 * np.ones(8), move(20)[8:], np.zeros(28)])
+    assert keyframes(vel, still, DT_S, tool_m_s=slower).tolist() == [59]  # hardly slower than before and after
+    creeping = 0.015 * np.abs(np.sin(np.arange(60) / 3))
+    assert keyframes(vel, still, DT_S, tool_m_s=creeping).tolist() == [59]  # stands still all the time
+
+
+@pytest.mark.parametrize("task", ["pick_and_place", "put_shoes_in_box", "assemble_lamp"])
 def test_keyframes_are_where_experts_turn_to_something_else(task):
     env, count = TabletopEnv(task), Count()
     for seed in range(3):
@@ -94,5 +106,9 @@ def test_what_does_not_fit_is_refused():
         keyframes(np.zeros((5, 2)), np.zeros(4), DT_S)
     with pytest.raises(ConfigError, match="last frame"):
         key_horizons(np.array([3]), 10)
+    with pytest.raises(ConfigError, match=r"tool_m_s .*\(4,\)"):
+        keyframes(np.zeros((5, 2)), np.zeros(5), DT_S, tool_m_s=np.zeros(4))
     with pytest.raises(ConfigError, match="still_rad_s"):
         KeyframeConfig(rest_rad_s=0.01)
+    with pytest.raises(ConfigError, match=r"dip must lie in \[0, 1\), not 1"):
+        KeyframeConfig(dip=1.0)
