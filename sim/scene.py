@@ -73,20 +73,9 @@ def compose(task: SceneTask, arm: mujoco.MjSpec | None = None) -> mujoco.MjSpec:
 
 
 def look_at(camera: Camera) -> np.ndarray:
-    """Orientation (4,) wxyz of a camera in its parent's frame: it looks along its -z, picture upright.
-
-    Upright means that the parent's z axis points up in the picture; its x axis where the camera looks along z.
-    """
-    forward = np.subtract(camera.target, camera.position)
-    length = np.linalg.norm(forward)
-    if length < 1e-9:
-        raise TaskError(f"camera {camera.name!r} looks at the place where it is; give it another target")
-    back = -forward / length
-    up = np.array([0.0, 0.0, 1.0]) if abs(back[2]) < 0.999 else np.array([1.0, 0.0, 0.0])
-    right = np.cross(up, back)
-    right /= np.linalg.norm(right)
+    """Orientation (4,) wxyz of a camera in its parent's frame, see `Camera.axes`."""
     quat = np.empty(4)
-    mujoco.mju_mat2Quat(quat, np.stack([right, np.cross(back, right), back], axis=1).ravel())
+    mujoco.mju_mat2Quat(quat, camera.axes().ravel())
     return quat
 
 

@@ -36,6 +36,24 @@ class Camera:
     fovy_deg: float = 45.0
     body: str | None = None
 
+    def axes(self) -> np.ndarray:
+        """Its orientation (3, 3) in its parent's frame: columns point right, up and backwards in the picture.
+
+        Upright means that the parent's z axis points up in the picture; its x axis where the camera looks along z.
+
+        Raises:
+            TaskError: It looks at the place where it is.
+        """
+        forward = np.subtract(self.target, self.position)
+        length = np.linalg.norm(forward)
+        if length < 1e-9:
+            raise TaskError(f"camera {self.name!r} looks at the place where it is; give it another target")
+        back = -forward / length
+        up = np.array([0.0, 0.0, 1.0]) if abs(back[2]) < 0.999 else np.array([1.0, 0.0, 0.0])
+        right = np.cross(up, back)
+        right /= np.linalg.norm(right)
+        return np.stack([right, np.cross(back, right), back], axis=1)
+
 
 class SceneTask(Task):
     """A task of an arm in a scene: the robot, what stands around it, cameras."""

@@ -115,6 +115,17 @@ def _skeleton(spec: mujoco.MjSpec, robot: Robot, of: Body) -> list[Any]:
     return [*links, hand]
 
 
+def hand_in_tool(robot: Robot) -> np.ndarray:
+    """Pose (4, 4) of the body ``hand``, on which cameras are mounted, in the frame of the tool."""
+    model = robot.mjcf().compile()
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    hand, tool, pose = data.body("hand"), data.site("tcp"), np.eye(4)
+    turn = tool.xmat.reshape(3, 3).T
+    pose[:3, :3], pose[:3, 3] = turn @ hand.xmat.reshape(3, 3), turn @ (hand.xpos - tool.xpos)
+    return pose
+
+
 def joint_limits(robot: Robot, j: int) -> dict[str, Any]:
     """Limits of a joint in position and torque, for MuJoCo."""
     limits = robot.limits

@@ -83,7 +83,9 @@ class AimConfig:
     """Whether it does, where `keys.on` and `marks.on`, else it decides at every step. It sees what marks tell and the
     arm itself, nothing else."""
     batch: int = 256
-    """Moments of demonstrations from which it learns at a step."""
+    """Moments of demonstrations from which it learns ..."""
+    lessons: int = 1
+    """... so often at a step of the world model."""
     taught_m: float = 0.03
     taught_rad: float = 0.3
     """Of the way to a keyframe these last ends teach nothing, or it would be content with where it is."""
@@ -126,7 +128,7 @@ class AimConfig:
     """... less likely than this."""
 
     def __post_init__(self) -> None:
-        names = ("batch", "taught_m", "taught_rad", "aside_m", "near_m", "near_rad", "patience_s", "other")
+        names = ("batch", "lessons", "taught_m", "taught_rad", "aside_m", "near_m", "near_rad", "patience_s", "other")
         require_positive(self, "aims", *names)
         zeros = (
             "arrives",
@@ -245,7 +247,7 @@ _SMALL = HorizonConfig(
     mae=MAES["small"],
     marks=MarksConfig(on=True),
     sense=SenseConfig(steps=1500, batch=32, learning_rate=1e-3, warm_up=50),
-    aims=AimConfig(on=True),
+    aims=AimConfig(on=True, lessons=4),
     world=WORLDS["small"],
     explore=ExploreConfig(babble=200, glances=8000, rest=1000),
     train=TrainConfig(steps=2500),

@@ -13,9 +13,10 @@ import torch
 from policies.horizon import tool
 from policies.horizon.aims import Shown
 from policies.horizon.config import HorizonConfig
-from policies.horizon.episodes import episode, rewards, truth, until_done
+from policies.horizon.episodes import around_of, episode, rewards, truth, until_done
 from policies.horizon.film import imagination, played
 from policies.horizon.network import HorizonNetwork
+from policies.horizon.pixels import Pixels
 from policies.horizon.score import score_of
 from policies.horizon.seeing import Frames, Seeing
 from policies.imitation.config import DoConfig, SeeConfig
@@ -63,6 +64,7 @@ class HorizonLearner(Learner):
         if config.sense.ready:
             self._to_see = 0
             self._take(Path(config.sense.ready))
+        self._pixels = Pixels(task, config.mae.views)
         demos = [self._frames(self._demo(i)) for i in range(len(self.demos.spans))]
         self.seeing = Seeing(self.sight, config.sense, demos, seed, device)
         self.replay = Replay(config.explore.capacity, seed)
@@ -230,7 +232,9 @@ class HorizonLearner(Learner):
     def _frames(self, values: Episode) -> Frames:
         """All that is to be seen in an episode."""
         won = rewards(self.task, self.config, np.asarray(values["signals"], np.float32))
-        return Frames.of(self.config.mae.views, values, won, truth(self.task, values))
+        state = np.asarray(values["observation.state"], float)
+        pixels = self._pixels.at(state, around_of(values))
+        return Frames.of(self.config.mae.views, values, won, truth(self.task, values), pixels)
 
     def _demo(self, number: int) -> Episode:
         """A demonstration as `Explorer.finish` tells episodes."""
@@ -252,7 +256,7 @@ class HorizonLearner(Learner):
         try:
             batch = self._batch(cfg.world.batch, cfg.world.demos)
             shown = self._shown()
-            self._lived = batch.named() | ({} if shown is None else {"shown": shown[0], "aims": shown[1]})
+            self._lived = batch.named() | (dict(zip(("shown", "aims"), shown[-1], strict=True)) if shown else {})
             found = self.agent.update(batch, self.generator, self.score, shown)
         except NonFiniteError:
             for rng, state in zip(draws, before, strict=True):
@@ -304,11 +308,11 @@ class HorizonLearner(Learner):
         if self.config.aiming:
             self.shown.add(values)
 
-    def _shown(self) -> tuple[torch.Tensor, torch.Tensor] | None:
-        if not self.config.aiming:
-            return None
-        plain, aims = self.shown.draw(self.config.aims.batch)
-        return plain.to(self.device), aims.to(self.device)
+    def _shown(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Lessons of an actor that aims."""
+        cfg = self.config.aims
+        drawn = [self.shown.draw(cfg.batch) for _ in range(cfg.lessons)] if self.config.aiming else []
+        return [(plain.to(self.device), aims.to(self.device)) for plain, aims in drawn]
 
     def _turn(self) -> None:
         """End a round of episodes, and begin the next."""

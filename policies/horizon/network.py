@@ -44,7 +44,7 @@ class HorizonNetwork(nn.Module):
         known = truths(task, config)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.sight = Sight(config.mae, config.marks, known)
+            self.sight = Sight(config.mae, config.marks, known, len(tool.places(task)))
         self.learns_on = self.sight.marks is not None and config.sense.refresh > 0
         proprio = tool.OWN + len(told(task))
         world: WorldConfig = config.world

@@ -31,15 +31,22 @@ class Frames:
         pictures: View → (T, H, W, 3) uint8.
         rewards: For getting there, (T,) float32.
         truth: What is around the arm, see `policies.horizon.tool.scene`, (T, K) float32.
+        pixels: Where that is in pictures, see `policies.horizon.pixels`, (T, V, P, 2) float32.
     """
 
     pictures: dict[str, torch.Tensor]
     rewards: torch.Tensor
     truth: torch.Tensor
+    pixels: torch.Tensor
 
     @classmethod
     def of(
-        cls, views: Sequence[str], values: Mapping[str, np.ndarray], rewards: np.ndarray, truth: np.ndarray
+        cls,
+        views: Sequence[str],
+        values: Mapping[str, np.ndarray],
+        rewards: np.ndarray,
+        truth: np.ndarray,
+        pixels: np.ndarray,
     ) -> Frames:
         """Of an episode as `policies.learner.Explorer.finish` tells it, with the reward for each action (T,).
 
@@ -50,20 +57,24 @@ class Frames:
             raise RoboError(f"an episode holds no pictures of {', '.join(missing)}")
         won = np.concatenate([[0.0], rewards[:-1]]).astype(np.float32)
         pictures = {view: torch.from_numpy(np.ascontiguousarray(values[f"rgb_{view}"])) for view in views}
-        return cls(pictures=pictures, rewards=torch.from_numpy(won), truth=torch.from_numpy(truth.astype(np.float32)))
+        known = {name: torch.from_numpy(x.astype(np.float32)) for name, x in (("truth", truth), ("pixels", pixels))}
+        return cls(pictures=pictures, rewards=torch.from_numpy(won), **known)
 
     def __len__(self) -> int:
         return len(self.rewards)
 
     def at(self, row: int) -> Tensors:
-        """One frame by itself: view → (H, W, 3), and ``truth`` (K,)."""
-        return {**{view: x[row] for view, x in self.pictures.items()}, "truth": self.truth[row]}
+        """One frame by itself: view → (H, W, 3), ``truth`` (K,), ``pixels`` (V, P, 2)."""
+        return {**{view: x[row] for view, x in self.pictures.items()}, **self._known(row)}
 
     def until(self, row: int, frames: int) -> Tensors:
-        """It and those before: view → (frames, H, W, 3), ``rewards`` (frames,), and ``truth`` of the newest (K,)."""
+        """It and those before: view → (frames, H, W, 3), ``rewards`` (frames,), and of the newest what `at` knows."""
         (rows,) = windows(torch.tensor([row]), torch.tensor([0]), frames)
         found = {view: x[rows] for view, x in self.pictures.items()}
-        return found | {"rewards": self.rewards[rows], "truth": self.truth[row]}
+        return found | {"rewards": self.rewards[rows], **self._known(row)}
+
+    def _known(self, row: int) -> Tensors:
+        return {"truth": self.truth[row], "pixels": self.pixels[row]}
 
 
 class Pool:
@@ -127,7 +138,7 @@ class Seeing:
         device: Where `sight` is.
 
     Attributes:
-        seen: What the latest step learned from: view → pictures, ``truth``, ``rewards``.
+        seen: What the latest step learned from: view → pictures, ``truth``, ``pixels``, ``rewards``.
     """
 
     def __init__(self, sight: Sight, config: SenseConfig, demos: Sequence[Frames], seed: int, device: str) -> None:
@@ -139,6 +150,7 @@ class Seeing:
         self.demos, self.others = list(demos), list[Frames]()
         self.seen: Tensors = {}
         self.rng, self.generator = np.random.default_rng([seed, 3]), torch.Generator().manual_seed(seed)
+        self._pointing = sight.config["marks"].pointing
         self.pools = {"random": Pool(config.keep, [seed, 4]), "lived": Pool(config.keep, [seed, 5])}
 
     def add(self, episodes: Sequence[Frames]) -> None:
@@ -166,12 +178,13 @@ class Seeing:
         parts = [self.demos[i].until(row, frames) for i, row in _drawn(self.demos, cfg.batch - half, self.rng)]
         parts += [self.others[i].until(row, frames) for i, row in _drawn(self.others, half, self.rng)]
         seen = self._put(parts)
-        rewards, truth = seen.pop("rewards"), seen.pop("truth")
+        rewards, truth, pixels = (seen.pop(name) for name in ("rewards", "truth", "pixels"))
         self.sight.train()
         loss, metrics = self.sight.mae.loss(seen, rewards, self.generator)
         if marks is not None:
-            metrics["marks"] = marks.loss({view: x[:, -1] for view, x in seen.items()}, truth)
-            loss = loss + metrics["marks"]
+            newest = {view: x[:, -1] for view, x in seen.items()}
+            metrics["marks"], metrics["pointing"] = marks.loss(newest, truth, pixels)
+            loss = loss + metrics["marks"] + self._pointing * metrics["pointing"]
         self.sight.eval()
         rate = cfg.learning_rate * warmed_cosine(step, cfg.steps, cfg.warm_up)
         self.optimiser.zero_grad(set_to_none=True)
@@ -199,14 +212,15 @@ class Seeing:
         parts = [self.demos[i].at(row) for i, row in _drawn(self.demos, cfg.batch - lived - random, rng)]
         parts += [*self.pools["lived"].draw(lived, rng), *self.pools["random"].draw(random, rng)]
         seen = self._put(parts)
-        truth = seen.pop("truth")
+        truth, pixels = seen.pop("truth"), seen.pop("pixels")
         marks.train()
-        loss = marks.loss(seen, truth)
+        told, pointing = marks.loss(seen, truth, pixels)
+        loss = told + self._pointing * pointing
         marks.eval()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         clipped(marks.parameters(), loss, CLIP, ADVICE)
-        return {"marks": loss.item()}
+        return {"marks": told.item(), "pointing": pointing.item()}
 
     def apply(self) -> None:
         """Do what `refresh` found."""

@@ -20,11 +20,14 @@ class MarksConfig:
     """Places of each view."""
     looks: int = 4
     """Averages of each view's maps, where in pictures they look; 0: places alone."""
+    pointing: float = 0.2
+    """Weight of pointing at things in pictures, beside telling where they are; 0: nobody says where in a picture."""
     units: int = 256
     """Of hidden layers."""
 
     def __post_init__(self) -> None:
         require_positive(self, "marks", "points", "units")
         require_channels(self, "marks")
-        if self.looks < 0:
-            raise ConfigError(f"marks.looks must not be negative, not {self.looks}")
+        for name in ("looks", "pointing"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"marks.{name} must not be negative, not {getattr(self, name)}")

@@ -35,6 +35,7 @@ class Sight(nn.Module):
     Args:
         mae, marks: Settings of both.
         known: Numbers about the scene that training knows; 0: none, and there are no marks.
+        things: Of which training knows where in pictures they are.
 
     Attributes:
         feature_size: Numbers of a moment.
@@ -43,14 +44,15 @@ class Sight(nn.Module):
 
     learn: bool = False
 
-    def __init__(self, mae: MaeConfig, marks: MarksConfig, known: int) -> None:
+    def __init__(self, mae: MaeConfig, marks: MarksConfig, known: int, things: int = 0) -> None:
         super().__init__()
         self.config = {"mae": mae, "marks": marks}
-        self.known = known
+        self.known, self.things = known, things
         self.mae = MultiViewMae(mae)
         self.marks = None
         if marks.on and known:
-            self.marks = Marks(mae.views, marks.channels, marks.points, marks.units, known, marks.looks)
+            sizes = marks.channels, marks.points, marks.units
+            self.marks = Marks(mae.views, *sizes, known, marks.looks, things if marks.pointing else 0)
         self.feature_size = self.mae.feature_size + (self.marks.size if self.marks else 0)
 
     def save(self, folder: Path) -> None:
@@ -58,7 +60,7 @@ class Sight(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         said = {name: dataclasses.asdict(config) for name, config in self.config.items()}
         save_file({k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}, folder / WEIGHTS)
-        write_json(folder / CONFIG, {"model_type": KIND, "known": self.known, **said})
+        write_json(folder / CONFIG, {"model_type": KIND, "known": self.known, "things": self.things, **said})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -67,11 +69,11 @@ class Sight(nn.Module):
         Raises:
             ConfigError: Something is missing or does not fit.
         """
-        said = read_json(folder / CONFIG, {"model_type": str, "known": int, "mae": dict, "marks": dict})
+        said = read_json(folder / CONFIG, {"model_type": str, "known": int, "things": int, "mae": dict, "marks": dict})
         try:
             mae = TypeAdapter(MaeConfig).validate_python(said["mae"])
             marks = TypeAdapter(MarksConfig).validate_python(said["marks"])
-            found = cls(mae, marks, said["known"])
+            found = cls(mae, marks, said["known"], said["things"])
             weights = load_file(folder / WEIGHTS)
             found.load_state_dict(weights)
         except (OSError, SafetensorError, RuntimeError, ValidationError) as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -77,7 +78,7 @@ class Agent(nn.Module):
         batch: Batch,
         generator: torch.Generator,
         score: Score | None = None,
-        shown: tuple[Tensor, Tensor] | None = None,
+        shown: Sequence[tuple[Tensor, Tensor]] = (),
     ) -> dict[str, float]:
         """One step of everything: the model on the batch, then actor and critic on what it imagines from there.
 
@@ -85,7 +86,8 @@ class Agent(nn.Module):
             batch: With demonstrations among its rows, where these are to be cloned.
             generator: Everything random.
             score: As for `ActorCritic.lesson`.
-            shown: What is cloned by an actor that aims, see `AimActor.cloning`.
+            shown: What is cloned by an actor that aims, see `AimActor.cloning`: the last with all the rest, each before
+                it by itself, for that is cheap beside imagination.
 
         Returns:
             Metrics by name.
@@ -94,7 +96,26 @@ class Agent(nn.Module):
             NonFiniteError: A loss or gradient is NaN or infinite; weights, optimisers and generator are as before.
             ConfigError: No moment has a horizon.
         """
-        before = generator.get_state()
+        actor, optimiser = self.behaviour.actor, self._optimisers["actor"]
+        before, lessons = generator.get_state(), shown[:-1]
+        kept = copy.deepcopy((actor.state_dict(), optimiser.state_dict())) if lessons else None
+        try:
+            for each in lessons:
+                loss = self._cloning(None, batch, each)
+                if loss is not None:
+                    self._gradient("actor", self.config.actor.cloning * loss)
+                    optimiser.step()
+            return self._update(batch, generator, score, shown[-1] if shown else None)
+        except NonFiniteError:
+            generator.set_state(before)
+            if kept is not None:
+                actor.load_state_dict(kept[0])
+                optimiser.load_state_dict(kept[1])
+            raise
+
+    def _update(
+        self, batch: Batch, generator: torch.Generator, score: Score | None, shown: tuple[Tensor, Tensor] | None
+    ) -> dict[str, float]:
         fit = self.model.loss(batch, generator)
         starts, horizons = self._starts(fit.states, batch, generator)
         lesson = self.behaviour.lesson(self.model, starts, horizons, generator, score)
@@ -104,19 +125,19 @@ class Agent(nn.Module):
             losses["actor"] = losses["actor"] + self.config.actor.cloning * cloning
             metrics["cloning"] = cloning.item()
         for name, loss in losses.items():
-            held = [p for group in self._optimisers[name].param_groups for p in group["params"]]
-            self._optimisers[name].zero_grad(set_to_none=True)
-            loss.backward(inputs=held)
-            try:
-                length = clipped(held, loss, self.config.rate.clip, f"lower rate.{name}", f" of the {name}")
-            except NonFiniteError:
-                generator.set_state(before)
-                raise
+            length = self._gradient(name, loss)
             metrics |= {f"{name}_loss": loss.item(), f"{name}_gradient": length}
         for optimiser in self._optimisers.values():
             optimiser.step()
         self.behaviour.commit(lesson.span)
         return metrics | {name: value.item() for name, value in (fit.metrics | lesson.metrics).items()}
+
+    def _gradient(self, name: str, loss: Tensor) -> float:
+        """Of a loss with respect to a part, as long as is allowed, for its optimiser; how long it was."""
+        held = [p for group in self._optimisers[name].param_groups for p in group["params"]]
+        self._optimisers[name].zero_grad(set_to_none=True)
+        loss.backward(inputs=held)
+        return clipped(held, loss, self.config.rate.clip, f"lower rate.{name}", f" of the {name}")
 
     def state(self) -> Tensors:
         """Weights, the range of returns and optimisers, on the CPU."""
@@ -139,14 +160,14 @@ class Agent(nn.Module):
             reason = str(error).splitlines()[0]
             raise RunError(f"checkpoint does not fit this configuration: {reason}") from error
 
-    def _cloning(self, states: State, batch: Batch, shown: tuple[Tensor, Tensor] | None) -> Tensor | None:
+    def _cloning(self, states: State | None, batch: Batch, shown: tuple[Tensor, Tensor] | None) -> Tensor | None:
         """How far the actor is from what was demonstrated, (); None where nothing is cloned."""
         actor = self.behaviour.actor
         if not self.config.actor.cloning:
             return None
         if isinstance(actor, AimActor):
             return None if shown is None else actor.cloning(*shown)
-        if not batch.demo.any():
+        if states is None or not batch.demo.any():
             return None
         where = batch.mask[:, 1:] & ~batch.is_first[:, 1:] & batch.demo[:, None]
         return self.behaviour.cloning(states.latent[:, :-1], batch.cloned[:, :-1], where)

@@ -53,7 +53,7 @@ def keyframes_bench(
     rows.append({"task": "all", **total.row(episodes * len(rows))})
     notes = [
         f"tolerance {tolerance_s:g} s; strict {strict_s:g} s",
-        "joint velocities and widths of the gripper as measured in simulation, keyframes with default thresholds",
+        "velocities of joints and tool and widths of the gripper as measured in simulation, default thresholds",
     ]
     return Report(
         title="Keyframes of expert episodes", rows=rows, seeds=list(range(seed, seed + episodes)), notes=notes

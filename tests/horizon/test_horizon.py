@@ -224,7 +224,8 @@ def test_a_pool_keeps_all_that_came_equally_likely() -> None:
         pool = Pool(4, [seed])
         for i in range(6):
             values = {"rgb_front": np.full((3, 2, 2, 3), i, np.uint8)}
-            pool.add(Frames.of(["front"], values, np.zeros(3), np.array([[2 * i], [2 * i + 1], [2 * i + 1]])), 2)
+            truth, nowhere = np.array([[2 * i], [2 * i + 1], [2 * i + 1]]), np.zeros((3, 1, 0, 2))
+            pool.add(Frames.of(["front"], values, np.zeros(3), truth, nowhere), 2)
         kept = pool.state()[0]
         assert len(pool) == 4 and pool.came == 12
         assert torch.equal(kept["front"][:, 0, 0, 0].float(), kept["truth"][:, 0].div(2).floor())

@@ -1,11 +1,15 @@
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from policies.perception.marks import Marks
+from policies.perception.marks import Marks, cells
 from policies.perception.marks_config import MarksConfig
 from robo.core.errors import ConfigError
 
 VIEWS = ("front", "left")
+NOWHERE = torch.zeros(1, 2, 0, 2)
 
 
 def spots(where: torch.Tensor, size: int = 32) -> torch.Tensor:
@@ -31,7 +35,7 @@ def test_it_tells_where_things_are_that_it_has_never_seen():
     generator = torch.Generator().manual_seed(0)
     for _ in range(150):
         rows = torch.randint(256, (32,), generator=generator)
-        loss = marks.loss({view: x[rows] for view, x in seen.items()}, truth[rows])
+        loss, _ = marks.loss({view: x[rows] for view, x in seen.items()}, truth[rows], NOWHERE)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -49,7 +53,7 @@ def test_what_is_far_beyond_all_that_was_known_does_not_drown_the_rest() -> None
     marks.scale.fit(truth)
     gone = truth.clone()
     gone[0, 0] = -1e4  # it fell off the table
-    assert marks.loss(seen, gone) < marks.loss(seen, truth) + 0.2
+    assert marks.loss(seen, gone, NOWHERE)[0] < marks.loss(seen, truth, NOWHERE)[0] + 0.2
 
 
 def bars(count: int, seed: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
@@ -78,7 +82,7 @@ def test_what_things_look_like_where_it_looks_tells_how_they_are_turned() -> Non
     for _ in range(250):
         rows = torch.randint(512, (32,), generator=generator)
         optimiser.zero_grad()
-        marks.loss({view: x[rows] for view, x in seen.items()}, truth[rows]).backward()
+        marks.loss({view: x[rows] for view, x in seen.items()}, truth[rows], NOWHERE)[0].backward()
         optimiser.step()
     new, wanted = bars(128, 1)
     with torch.no_grad():
@@ -88,7 +92,53 @@ def test_what_things_look_like_where_it_looks_tells_how_they_are_turned() -> Non
     assert off.abs().median() / 2 < 0.17  # at random: 0.8 rad
 
 
+@given(st.tuples(st.floats(-1, 1), st.floats(-1, 1)), st.integers(1, 9), st.integers(1, 9))
+def test_cells_about_a_place_have_it_in_their_middle(place: tuple[float, float], rows: int, columns: int) -> None:
+    shares = cells(torch.tensor([place], dtype=torch.float64), rows, columns)
+    assert shares.shape == (1, rows * columns) and shares.min() >= 0 and (shares > 0).sum() <= 4
+    assert shares.sum().item() == pytest.approx(1.0)
+    grid = shares.view(rows, columns)
+    for share, count, at in ((grid.sum(0), columns, place[0]), (grid.sum(1), rows, place[1])):
+        middle = (share * ((torch.arange(count) + 0.5) * 2 / count - 1)).sum().item()
+        assert middle == pytest.approx(np.clip(at, 1 / count - 1, 1 - 1 / count), abs=1e-6)
+
+
+def test_who_is_told_where_in_pictures_a_thing_is_points_at_it() -> None:
+    torch.manual_seed(0)
+    marks, (seen, truth) = Marks(VIEWS, (8, 16, 16), 4, 32, 4, looks=1, things=1), scenes(256, 0)
+    assert marks.size == 4 + 2 * (2 * 5 + 2 * 16)
+
+    def pixels(values: torch.Tensor) -> torch.Tensor:
+        """Of the spots, right and down; rows come first in `scenes`."""
+        spots = torch.stack([values[:, :2], values[:, 1:3]], 1).flip(-1)
+        return ((4 + 24 * spots + 0.5) / 16 - 1)[:, :, None]
+
+    optimiser = torch.optim.Adam(marks.parameters(), 3e-3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(80):
+        rows = torch.randint(256, (32,), generator=generator)
+        optimiser.zero_grad()
+        marks.loss({view: x[rows] for view, x in seen.items()}, truth[rows], pixels(truth[rows]))[1].backward()
+        optimiser.step()
+    new, wanted = scenes(64, 1)
+    with torch.no_grad():
+        _, maps = marks.trunk(new)
+        shares = maps.flatten(3).softmax(-1).view(64, 2, 4, 4)
+    middles = (torch.arange(4) + 0.5) / 2 - 1
+    found = torch.stack([(shares.sum(2) * middles).sum(-1), (shares.sum(3) * middles).sum(-1)], -1)
+    assert (found - pixels(wanted)[:, :, 0]).abs().mean() < 0.12  # at random: a half
+    # What is in no picture teaches nothing of where it is.
+    gone = torch.full((8, 2, 1, 2), float("inf"))
+    told, pointing = marks.loss({view: x[:8] for view, x in seen.items()}, truth[:8], gone)
+    assert pointing == 0 and torch.isfinite(told)
+    half = gone.clone()
+    half[:, 0] = 0.2
+    assert torch.isfinite(marks.loss({view: x[:8] for view, x in seen.items()}, truth[:8], half)[1])
+
+
 def test_what_cannot_be_is_one_clear_error() -> None:
+    with pytest.raises(ConfigError, match=r"marks.pointing must not be negative, not -0.5"):
+        MarksConfig(pointing=-0.5)
     with pytest.raises(ConfigError, match=r"marks.looks must not be negative, not -1"):
         MarksConfig(looks=-1)
     marks, (seen, _) = Marks(VIEWS, (8,), 2, 8, 2, looks=1), bars(2, 0)

@@ -14,6 +14,7 @@ from policies.world.agent import Agent
 from policies.world.aims import AimActor, Aims, Mixture, Pursuit
 from policies.world.model import WorldModel
 from policies.world.rssm import State
+from robo.core.errors import NonFiniteError
 from tests.world.worlds import FEATURES, batch, tiny
 
 PLAIN = 3
@@ -187,7 +188,7 @@ def test_training_goes_on_as_if_never_interrupted() -> None:
 
     def step(learner: Agent, seed: int, stream: torch.Generator) -> dict[str, float]:
         shown = (torch.randn(6, PLAIN, generator=generator(seed)), torch.randn(6, 2, generator=generator(seed + 1)))
-        return learner.update(batch(seed=seed), stream, shown=shown)
+        return learner.update(batch(seed=seed), stream, shown=[shown, shown])
 
     whole.fit_scales(batch())
     first.fit_scales(batch())
@@ -201,6 +202,23 @@ def test_training_goes_on_as_if_never_interrupted() -> None:
     actor = aiming(second.behaviour)
     assert torch.equal(actor.standard.mean, second.model.seen_scale.mean[-PLAIN:])
     assert torch.equal(actor.standard.std, second.model.seen_scale.std[-PLAIN:])
+
+
+def test_more_lessons_teach_more_and_one_that_fails_leaves_all_as_it_was() -> None:
+    shown = (torch.randn(6, PLAIN, generator=generator(3)), torch.randn(6, 2, generator=generator(4)))
+    often, once = agent(), agent()
+    for learner, lessons in ((often, 8), (once, 1)):
+        learner.fit_scales(batch())
+        learner.update(batch(), generator(), shown=[shown] * lessons)
+    assert aiming(often.behaviour).cloning(*shown) < aiming(once.behaviour).cloning(*shown) - 0.01
+    before, stream = save(often.state()), generator(7)
+    drawn = stream.get_state()
+    for bad in (0, 1, 2):
+        lessons = [shown] * 3
+        lessons[bad] = (shown[0], shown[1] * float("nan"))
+        with pytest.raises(NonFiniteError, match="actor"):
+            often.update(batch(), stream, shown=lessons)
+        assert save(often.state()) == before and torch.equal(stream.get_state(), drawn)
 
 
 def test_plans_are_proposed_by_aims() -> None:
