@@ -355,7 +355,7 @@ class Aiming(Commanded):
 
 def test_demonstrations_suffice_to_carry_a_cube(grasps) -> None:
     task, _ = grasps
-    _, episodes = shown_by("pick_and_place", 30)
+    _, episodes = shown_by("pick_and_place", 20)
     shown, wanted = Shown(task, SMALL, 0), aims(task, SMALL)
     for values in episodes:
         shown.add(values)
@@ -364,8 +364,8 @@ def test_demonstrations_suffice_to_carry_a_cube(grasps) -> None:
     actor = AimActor(replace(SMALL.world.actor, units=128, layers=2), wanted)
     actor.standard.fit(shown.draw(3000)[0])
     optimiser = torch.optim.Adam(actor.parameters(), 2e-3)
-    for step in range(2000):
-        optimiser.param_groups[0]["lr"] = 2e-3 * (1 - step / 2000)
+    for step in range(1200):
+        optimiser.param_groups[0]["lr"] = 2e-3 * (1 - step / 1200)
         optimiser.zero_grad()
         actor.cloning(*shown.draw(256)).backward()
         optimiser.step()
