@@ -18,7 +18,7 @@ from robo.core.errors import ConfigError, RoboError
 from robo.core.files import write_json, write_tensors
 from robo.evaluate.evaluation import evaluate
 from robo.evaluate.loading import load_run
-from robo.train.run import CARD, SHIPPED, Run
+from robo.train.run import CARD, SHIPPED, Run, shipped
 
 
 def ship(path: str, name: str = "", half: bool = False, episodes: int = 0) -> Path:
@@ -31,15 +31,20 @@ def ship(path: str, name: str = "", half: bool = False, episodes: int = 0) -> Pa
         episodes: Of evaluation of what was copied, from seed 0, which `CARD` tells; 0: there is no card.
 
     Raises:
-        RoboError: The run is not finished or does not load.
+        RoboError: The run is not finished or does not load, or the name leads elsewhere or is in the way.
     """
     run = Run.open(path)
     checkpoint = run.latest()
     if run.status != "done" or checkpoint is None:
         raise RoboError(f"{path} is not finished; robo-train --resume {path}")
     target = SHIPPED / (name or run.task().name)
-    if not target.resolve().is_relative_to(SHIPPED.resolve()):
+    root, place = SHIPPED.resolve(), target.resolve()
+    if not place.is_relative_to(root):
         raise ConfigError(f"--name {name} leads out of {SHIPPED}; give one such as horizon/pick_and_place")
+    for other in shipped():
+        there = root / other
+        if there != place and (there.is_relative_to(place) or place.is_relative_to(there)):
+            raise ConfigError(f"--name {name} would take the place of {other}, which ships; give another")
     with tempfile.TemporaryDirectory() as temporary:
         draft = Path(temporary) / "run"
         folder = draft / "checkpoints" / checkpoint.path.name

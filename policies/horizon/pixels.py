@@ -9,6 +9,7 @@ import numpy as np
 
 from hardware.robots.mjcf import hand_in_tool
 from policies.horizon import tool
+from robo.core.errors import UnknownNameError
 from tasks.arm import Camera
 from tasks.tabletop.base import TabletopTask
 
@@ -22,11 +23,17 @@ class Pixels:
     Args:
         task: The task.
         views: Names of its cameras.
+
+    Raises:
+        UnknownNameError: It has no such camera.
     """
 
     def __init__(self, task: TabletopTask, views: Sequence[str]) -> None:
         self._places = tool.places(task)
         cameras = {camera.name: camera for camera in task.cameras}
+        for view in views:
+            if view not in cameras:
+                raise UnknownNameError("camera", view, cameras)
         hand = hand_in_tool(task.robot)
         self._lenses = [_Lens.of(cameras[view], hand) for view in views]
 

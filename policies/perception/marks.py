@@ -134,12 +134,13 @@ class Marks(nn.Module):
             pictures: One frame of each view.
             values: (B, numbers); errors are absolute ones in deviations, of which `BEYOND` count at most.
             pixels: Of things, (B, views, things, 2): right and down, in -1..1 from edge to edge; others are in no
-                picture and do not count. Errors are cross-entropies with the cells about them, in nats.
+                picture and do not count, nor does any where it points at none. Errors are cross-entropies with the
+                cells about them, in nats.
         """
         found, maps = self.trunk(pictures)
         told = (self.told(found) - self.scale(values).clamp(-BEYOND, BEYOND)).abs().mean()
         inside = (pixels.abs() < 1).all(dim=-1)
-        if not inside.any():
+        if not maps.shape[2] or not inside.any():
             return told, told.new_zeros(())
         return told, -(cells(pixels[inside], *maps.shape[-2:]) * maps[inside].flatten(1).log_softmax(-1)).sum(1).mean()
 

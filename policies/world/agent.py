@@ -96,14 +96,13 @@ class Agent(nn.Module):
             NonFiniteError: A loss or gradient is NaN or infinite; weights, optimisers and generator are as before.
             ConfigError: No moment has a horizon.
         """
-        actor, optimiser = self.behaviour.actor, self._optimisers["actor"]
-        before, lessons = generator.get_state(), shown[:-1]
+        actor, optimiser, weight = self.behaviour.actor, self._optimisers["actor"], self.config.actor.cloning
+        before, lessons = generator.get_state(), shown[:-1] if weight else ()
         kept = copy.deepcopy((actor.state_dict(), optimiser.state_dict())) if lessons else None
         try:
-            for each in lessons:
-                loss = self._cloning(None, batch, each)
-                if loss is not None:
-                    self._gradient("actor", self.config.actor.cloning * loss)
+            if isinstance(actor, AimActor):
+                for each in lessons:
+                    self._gradient("actor", weight * actor.cloning(*each))
                     optimiser.step()
             return self._update(batch, generator, score, shown[-1] if shown else None)
         except NonFiniteError:
@@ -160,14 +159,14 @@ class Agent(nn.Module):
             reason = str(error).splitlines()[0]
             raise RunError(f"checkpoint does not fit this configuration: {reason}") from error
 
-    def _cloning(self, states: State | None, batch: Batch, shown: tuple[Tensor, Tensor] | None) -> Tensor | None:
+    def _cloning(self, states: State, batch: Batch, shown: tuple[Tensor, Tensor] | None) -> Tensor | None:
         """How far the actor is from what was demonstrated, (); None where nothing is cloned."""
         actor = self.behaviour.actor
         if not self.config.actor.cloning:
             return None
         if isinstance(actor, AimActor):
             return None if shown is None else actor.cloning(*shown)
-        if states is None or not batch.demo.any():
+        if not batch.demo.any():
             return None
         where = batch.mask[:, 1:] & ~batch.is_first[:, 1:] & batch.demo[:, None]
         return self.behaviour.cloning(states.latent[:, :-1], batch.cloned[:, :-1], where)

@@ -10,6 +10,7 @@ from policies.horizon import tool
 from policies.horizon.pixels import Pixels
 from policies.horizon.wander import start
 from policies.observed import proprioception, surroundings
+from robo.core.errors import UnknownNameError
 from sim.pointcloud import extrinsics, intrinsics
 from sim.tabletop import TabletopEnv
 from tasks.registry import load_task
@@ -59,6 +60,11 @@ def test_a_thing_is_seen_where_it_is_said_to_be() -> None:
             reds.append(np.abs(cube - np.median(picture, axis=(0, 1))).max())
     env.close()
     assert len(reds) >= 9 and np.median(reds) > 60  # not what the table looks like
+
+
+def test_a_camera_that_is_not_there_is_one_clear_error() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown camera 'frnt'.*front"):
+        Pixels(tabletop_task(load_task("reach")), ["frnt"])
 
 
 def test_the_hand_is_behind_the_tool() -> None:

@@ -131,6 +131,8 @@ def test_who_is_told_where_in_pictures_a_thing_is_points_at_it() -> None:
     gone = torch.full((8, 2, 1, 2), float("inf"))
     told, pointing = marks.loss({view: x[:8] for view, x in seen.items()}, truth[:8], gone)
     assert pointing == 0 and torch.isfinite(told)
+    plain = Marks(VIEWS, (8, 16, 16), 4, 32, 4)  # points at none, whatever is known
+    assert plain.loss({view: x[:8] for view, x in seen.items()}, truth[:8], pixels(truth[:8]))[1] == 0
     half = gone.clone()
     half[:, 0] = 0.2
     assert torch.isfinite(marks.loss({view: x[:8] for view, x in seen.items()}, truth[:8], half)[1])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +55,15 @@ def test_a_policy_is_said_by_name(tmp_path, monkeypatch, capsys) -> None:
     ):
         assert robo_eval.main(words) == 2
         assert told in (error := capsys.readouterr().err) and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", [".", "bench", "bench/car/checkpoints", "../elsewhere"])
+def test_nothing_that_ships_is_shipped_over_by_another_name(tmp_path, name: str) -> None:
+    tool, before = Path(__file__).parents[2] / "tools" / "ship.py", shipped()
+    words = [sys.executable, str(tool), "bench/car", "--name", name]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert f"--name {name} " in done.stderr and shipped() == before
 
 
 def test_a_name_that_is_nothing_says_what_there_is(tmp_path, monkeypatch) -> None:
