@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import multiprocessing
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,6 +17,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import CloudpickleWrapper, batch_space
 
 from robo.core.errors import RoboError
+from robo.core.processes import process_context
 
 _STOP_S = 5.0
 """A process that does not end by itself within this time is ended."""
@@ -114,7 +114,7 @@ class SharedVector(VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, count)
         self.action_space = batch_space(self.single_action_space, count)
         one.close()
-        context = multiprocessing.get_context("spawn")
+        context = process_context()
         fields = _fields(self.single_observation_space, self.single_action_space, tuple(self.task.signals))
         # Raw shared memory: every process writes rows of its own, and the pipes say when.
         memory = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -56,9 +57,13 @@ class Agent(nn.Module):
             self.model = WorldModel(config.model, features, actions, proprio, signals, plain)
             self.behaviour = ActorCritic(config.actor, self.model.latent_size, actions, config.model.bins, aims)
         self.planner = Planner(self.model, self.behaviour, config.plan, config.actor.gamma)
+
+    @cached_property
+    def _optimisers(self) -> dict[str, torch.optim.Adam]:
+        # Made when something learns: the first one of a process imports for seconds what playing has no use for.
         parts = {"model": self.model, "actor": self.behaviour.actor, "critic": self.behaviour.critic}
-        self._optimisers = {
-            name: torch.optim.Adam(part.parameters(), lr=getattr(config.rate, name), eps=1e-5)
+        return {
+            name: torch.optim.Adam(part.parameters(), lr=getattr(self.config.rate, name), eps=1e-5)
             for name, part in parts.items()
         }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from policies.policy import Policy
 from policies.registry import POLICIES
 from robo.core.errors import ConfigError, RoboError, RunError
 from robo.core.files import make_parent, read_json, write_json
+from robo.core.processes import process_context
 from robo.dataset import layout
 from robo.dataset.features import Feature, Features
 from robo.dataset.lerobot import Dataset
@@ -183,7 +183,7 @@ def _record(
             on_episode(success)
     todo = [seed for seed in range(order.seed, order.seed + order.episodes) if seed not in done]
     if todo:
-        context = multiprocessing.get_context("spawn")
+        context = process_context()
         said = context.Queue()
         first = len(list(folder.glob("*"))) if folder.exists() else 0
         shares = [todo[i::workers] for i in range(min(workers, len(todo)))]

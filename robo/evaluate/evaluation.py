@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -17,6 +16,7 @@ import numpy as np
 
 from policies.learner import AnyPolicy
 from robo.core.errors import RoboError
+from robo.core.processes import process_context
 from robo.data.rollout import Rollout
 from robo.evaluate.metrics import wilson
 from robo.evaluate.worlds import World, open_world
@@ -221,8 +221,7 @@ def _rollouts(load: Load, seeds: Sequence[int], workers: int, enter: Enter, name
             finally:
                 runner.close()
         return
-    # Spawned, not forked: torch and the renderer hold threads that do not survive a fork.
-    context = multiprocessing.get_context("spawn")
+    context = process_context()
     with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(load, enter, name)) as pool:
         left = {pool.submit(_run, seed) for seed in seeds}
         try:

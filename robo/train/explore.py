@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
@@ -14,6 +13,7 @@ from policies.learner import Episode, Tensors
 from policies.observed import frame
 from policies.policy import Policy
 from robo.core.errors import ConfigError, RoboError
+from robo.core.processes import process_context
 from robo.train.config import Config
 from tasks.tabletop.base import tabletop_task
 
@@ -36,7 +36,7 @@ class Processes:
     def __init__(self, config: Config, processes: int) -> None:
         if processes < 1:
             raise ConfigError(f"episodes are played by at least 1 process, not {processes}")
-        context = multiprocessing.get_context("spawn")
+        context = process_context()
         self._pipes: list[Connection] = []
         self._processes: list[Any] = []
         self._shares: list[Sequence[int]] = []
