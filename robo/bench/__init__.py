@@ -35,6 +35,7 @@ BENCHES = {
     "mae": "robo.bench.mae:mae_bench",
     "horizon": "robo.bench.horizon:horizon_bench",
     "acting": "robo.bench.acting:acting_bench",
+    "distractors": "robo.bench.distractors:distractors_bench",
 }
 """Names → ``module:function``; imported when asked for."""
 

@@ -8,8 +8,6 @@ import os
 import random
 import resource
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -141,27 +139,23 @@ def test_killed_at_every_change_of_the_disk(tmp_path, undisturbed, part):
     assert operation > 40  # the count did see the checkpoints
 
 
-def _command(*words: str) -> list[str]:
-    return [sys.executable, str(HERE / "toy.py"), *words]
-
-
 def test_killed_at_random_moments(tmp_path):
-    options = ["--policy", "toy", "--train.steps", "60", "--train.step_s", "0.01", "--log_every", "1"]
-    new = _command(str(HERE / "toy_task.py"), *options, "--checkpoint_every", "3", "--runs", str(tmp_path))
-    undisturbed = subprocess.run([*new, "--name", "undisturbed"], capture_output=True, text=True, check=False)
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    rng, metrics = random.Random(0), tmp_path / "toy" / "001" / "metrics.jsonl"
-    for attempt in range(4):
-        process = subprocess.Popen(_command("--resume", str(tmp_path / "toy/last")) if attempt else new)
+    torch.set_num_threads(1)  # forking is safe with one thread
+    config = _config(train__steps="200", train__step_s="0.01", checkpoint_every="3")
+    undisturbed = loop.train(config, tmp_path / "undisturbed")
+    rng, metrics, last = random.Random(0), tmp_path / "toy" / "001" / "metrics.jsonl", tmp_path / "toy" / "last"
+    for attempt in range(6):
+        work = partial(loop.resume, last) if attempt else partial(loop.train, config, tmp_path)
+        process = multiprocessing.get_context("fork").Process(target=work)
         before = metrics.read_bytes() if metrics.exists() else b""
-        while process.poll() is None and (not metrics.exists() or metrics.read_bytes() == before):
+        process.start()
+        while process.is_alive() and (not metrics.exists() or metrics.read_bytes() == before):
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.3))
         process.kill()
-        process.wait()
-    done = subprocess.run(_command("--resume", str(tmp_path / "toy/last")), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert _outcome(Run.open(tmp_path / "toy/001")) == _outcome(Run.open(tmp_path / "undisturbed/001"))
+        process.join()
+        assert process.exitcode == -signal.SIGKILL  # it had not ended yet
+    assert _outcome(loop.resume(last)) == _outcome(undisturbed)
 
 
 def test_nan_dumps_the_state_that_led_to_it(tmp_path, undisturbed):

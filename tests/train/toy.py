@@ -1,12 +1,8 @@
-"""A small kind of policy that trains like a real one: random batches, Adam, momentum in its state.
-
-Run as a script it is robo-train with this kind registered: ``python toy.py TARGET --policy toy``.
-"""
+"""A small kind of policy that trains like a real one: random batches, Adam, momentum in its state."""
 
 from __future__ import annotations
 
 import itertools
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -123,11 +119,3 @@ def _load(task, config, weights, device) -> ToyPolicy:
 def register() -> None:
     if "toy" not in POLICIES:
         POLICIES.register("toy", lambda: PolicyKind(name="toy", config=ToyConfig, learner=ToyLearner, load=_load))
-
-
-register()
-
-if __name__ == "__main__":
-    from robo.cli.train import main
-
-    sys.exit(main())
