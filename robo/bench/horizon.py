@@ -33,7 +33,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no_stages": {"policy": "horizon", "preset": "small", "train": {"reward": "success"}},
     "mv_mwm": {"policy": "horizon", "preset": "small_mv_mwm"},
     "mwm": {"policy": "horizon", "preset": "small_mwm"},
-    "bc_encoder": {"policy": "bc", "see": {**_EYES, "shift_px": 0}},
+    # Steps that take as long as horizon's after those of the encoder, which is horizon's: the same time in all.
+    "bc_encoder": {"policy": "bc", "see": {**_EYES, "shift_px": 0}, "train": {"steps": 5000}},
     "bc": {"policy": "bc", "see": _EYES},
     "act": {"policy": "act", "see": _EYES},
     "diffusion": {"policy": "diffusion", "see": _EYES},
@@ -101,7 +102,7 @@ def horizon_bench(
         seeds=list(seeds),
         notes=[
             f"demonstrations of the scripted expert, ways bent by {SWAY:g}; {len(VIEWS)} views of {SIZE} pixels",
-            "same encoder: frozen, that of horizon's training of the same seed, with all that it tells",
+            "same encoder: frozen, that of horizon's training of the same seed, with all that it tells; its minutes come on top",
             "success: Wilson 95 % intervals over all starts; above cloning: of those starts, paired bootstrap over "
             "trainings and starts, 95 %",
             f"cells measured on: {', '.join(machines) or 'none'}",

@@ -6,10 +6,11 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from policies.horizon.wander import start
 from policies.perception.mae_config import MaeConfig, preset
 from robo.bench import Median, Report
 from robo.core.errors import ConfigError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from policies.perception.mae import MultiViewMae
 
-HELD_OUT = 1_000
+HELD_OUT = 1_000_000
 """Seeds of held-out episodes come so much later."""
 EVERY = 4
 """Every so many-th of held-out windows is looked at."""
@@ -39,6 +40,7 @@ def mae_bench(
     expert: int = 50,
     random: int = 200,
     random_steps: int = 40,
+    glances: int = 8000,
     held_out: int = 8,
     minutes: float = 5.0,
     batch: int = 32,
@@ -60,6 +62,7 @@ def mae_bench(
         expert, random: Training episodes of the expert, and of random motion: what is where differs between episodes,
             not within.
         random_steps: Control steps of one of random motion; 0: until it is over.
+        glances: Windows of scenes of their own, the arm anywhere, as `policies.horizon` learns from as well.
         held_out: Episodes of the expert that are kept for judging, and four times as many of random motion.
         minutes: Of training, by the clock.
         batch: Samples per step.
@@ -73,16 +76,19 @@ def mae_bench(
     """
     import torch
 
-    if min(expert, held_out, batch, threads) < 1 or min(random, random_steps) < 0 or min(minutes, learning_rate) <= 0:
-        raise ConfigError("episodes, batch, threads, minutes and learning_rate must be positive")
+    if min(expert, held_out, batch, threads) < 1 or min(random, random_steps, glances) < 0:
+        raise ConfigError("expert, held_out, batch and threads must be at least 1, and random, random_steps, glances 0")
+    if min(minutes, learning_rate) <= 0:
+        raise ConfigError("minutes and learning_rate must be positive")
     config = preset(size, views=tuple(views))
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     if throughput:
         return _throughput(config, batch, seed)
-    pictures, rewards = record(task, config, {"expert": (expert, 0), "random": (random, random_steps)}, seed)
-    some = {"expert": (held_out, 0), "random": (4 * held_out, random_steps)}
-    judged, _ = record(task, config, some, seed + HELD_OUT)
+    some = [Some("expert", expert), Some("random", random, random_steps), Some("zero", glances, config.frames, True)]
+    pictures, rewards = record(task, config, some, seed)
+    others = [Some("expert", held_out), Some("random", 4 * held_out, random_steps)]
+    judged, _ = record(task, config, others, seed + HELD_OUT)
     judged = judged[::EVERY]
     model, steps, metrics = train(config, pictures, rewards, minutes, batch, learning_rate, seed)
     return Report(
@@ -90,8 +96,9 @@ def mae_bench(
         rows=_judge(model, judged, pictures.float().mean(dim=(0, 1)) / 255, seed),
         seeds=[seed],
         notes=[
-            f"{expert} episodes of the expert and {random} of {random_steps} steps of random motion, {len(pictures)} "
-            f"windows; judged: {held_out} and {4 * held_out} others, every {EVERY}-th window, {len(judged)} of them",
+            f"{expert} episodes of the expert, {random} of {random_steps} steps of random motion, {glances} glances: "
+            f"{len(pictures)} windows",
+            f"judged: {held_out} and {4 * held_out} other episodes, every {EVERY}-th window, {len(judged)} of them",
             f"{steps} steps of {batch} samples, {threads} thread(s); last: "
             + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()),
             f"hidden in training: {config.masked_views} of {len(config.views)} views and "
@@ -101,15 +108,29 @@ def mae_bench(
     )
 
 
-def record(
-    task: str, config: MaeConfig, episodes: dict[str, tuple[int, int]], seed: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures (N, T, V, H, W, 3) uint8 of windows of frames, and rewards (N, T), of episodes of some policies.
+class Some(NamedTuple):
+    """Episodes.
+
+    Attributes:
+        policy: Who acts.
+        count: How many.
+        most: Control steps after which one ends; 0: when it is over.
+        anywhere: Whether the arm begins anywhere, often above a thing.
+    """
+
+    policy: str
+    count: int
+    most: int = 0
+    anywhere: bool = False
+
+
+def record(task: str, config: MaeConfig, episodes: Sequence[Some], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures (N, T, V, H, W, 3) uint8 of windows of frames, and rewards (N, T).
 
     Args:
         task: A tabletop task.
         config: Views, size and T.
-        episodes: Policy → how many, and after how many control steps they end; 0: when they are over.
+        episodes: What is recorded.
         seed: Of the first episode.
     """
     import torch
@@ -117,17 +138,18 @@ def record(
     loaded = tabletop_task(load_task(task))
     env = TabletopEnv(loaded, cameras=config.views, size=config.size)
     windows, rewards = [], []
-    for policy, (count, most) in episodes.items():
-        acting = actor(policy, loaded)
-        for _ in range(count):
-            obs, _ = env.reset(seed=FIRST_SEED + seed)
+    for some in episodes:
+        acting = actor(some.policy, loaded)
+        for _ in range(some.count):
+            begins = {"instance": start(loaded, FIRST_SEED + seed)} if some.anywhere else {}
+            obs, _ = env.reset(seed=FIRST_SEED + seed, options=begins)
             acting.reset(obs, seed)
             seed, seen, reward, ended = seed + 1, [], [], False
             while not ended:
                 obs, r, terminated, truncated, _ = env.step(env.action(acting.act(obs)))
                 seen.append(np.stack([obs[f"rgb_{view}"] for view in config.views]))
                 reward.append(r)
-                ended = terminated or truncated or len(seen) == most
+                ended = terminated or truncated or len(seen) == some.most
             starts = np.arange(0, len(seen) - config.frames + 1, config.frames)[:, None] + np.arange(config.frames)
             windows.append(np.stack(seen)[starts])
             rewards.append(np.array(reward, np.float32)[starts])
