@@ -110,19 +110,24 @@ class Task(ABC):
     @cached_property
     def formula(self) -> Formula:
         """The parsed specification."""
-        return self._parse(self.spec)
+        return self.parsed(self.spec)
 
     @cached_property
     def safety_formula(self) -> Formula:
         """The parsed safety part, a state formula."""
-        return self._parse(self.safety)
+        return self.parsed(self.safety)
 
     @cached_property
     def mission_formula(self) -> Formula:
         """The parsed mission part."""
-        return self._parse(self.mission)
+        return self.parsed(self.mission)
 
-    def _parse(self, text: str) -> Formula:
+    def parsed(self, text: str) -> Formula:
+        """A formula over the task's signals.
+
+        Raises:
+            SpecError: It is none, or names another signal; says where.
+        """
         from tasks.stl import parse
 
         return parse(text, signals=self.signals)
@@ -148,7 +153,7 @@ class Task(ABC):
 
     def verdict(self, condition: str, trace: Arrays) -> np.ndarray:
         """Whether a formula over the signals holds, at every sample of a trace (signals (T,)): (T,) bool."""
-        return self._parse(condition).verdict(trace, self.ctrl_dt_s)
+        return self.parsed(condition).verdict(trace, self.ctrl_dt_s)
 
     def stages_reached(self, trace: Arrays) -> int:
         """How many stages an executed trace (signals (T,), truth) reached, one after the other."""
@@ -183,7 +188,7 @@ class Task(ABC):
         """
         from tasks.stl.syntax import Predicate
 
-        found = self._parse(f"{text} > 0")
+        found = self.parsed(f"{text} > 0")
         if not isinstance(found, Predicate):
             raise SpecError(f"expected an expression over the signals, one number at every moment, got: {text}")
         return found
@@ -235,7 +240,7 @@ class Task(ABC):
                     )
             states = {"safety": self.safety} | {f"stage {s.name}": s.condition for s in self.stages}
             for where, text in states.items():
-                if self._parse(text).horizon(self.ctrl_dt_s) != 0.0:
+                if self.parsed(text).horizon(self.ctrl_dt_s) != 0.0:
                     raise TaskError(
                         f"task {self.name}: {where} must speak of one moment only, without temporal operators: {text}"
                     )

@@ -298,10 +298,10 @@ def _text(case: _Case) -> Iterator[Finding]:
 def _values(case: _Case) -> Iterator[Finding]:
     task, signals = case.task, case.swept
     said: list[tuple[str, Formula]] = [("mission", task.mission_formula), ("safety", task.safety_formula)]
-    said += [("goal", task._parse(task.goal))]
+    said += [("goal", task.goal_formula)]
     for k, where in case.stages():
         stage = task.stages[k]
-        said.append((f"{where}: condition", task._parse(stage.condition)))
+        said.append((f"{where}: condition", task.parsed(stage.condition)))
         said += [
             (f"{where}: {part}", task.expression(getattr(stage, part)))
             for part in ("distance", "shaping")
@@ -376,7 +376,7 @@ def _sweep(case: _Case) -> Iterator[Finding]:
         stage = task.stages[k]
         if not (stage.shaping or stage.distance):
             continue
-        condition = task._parse(stage.condition)
+        condition = task.parsed(stage.condition)
         distance = task.expression(stage.distance) if stage.distance else None
         paid_by = task.expression(stage.shaping or stage.distance)
         before = np.concatenate([track.stage == k for track in case.tracks])
@@ -519,7 +519,7 @@ def _reach(case: _Case) -> Iterator[Finding]:
         came = [t for t in case.experts if len(t.reached) >= k]
         there = [t for t in came if len(t.reached) > k]
         if len(there) < MOST * len(case.experts):
-            condition = case.task._parse(case.task.stages[k].condition)
+            condition = case.task.parsed(case.task.stages[k].condition)
             best = max(float(condition.rho(t.signals, case.dt)[(t.reached[k - 1] if k else 0) :].max()) for t in came)
             yield Finding(
                 "reach",
@@ -560,7 +560,7 @@ def _goal(case: _Case) -> Iterator[Finding]:
             "goal",
             last,
             f"is reached without success in {len(early)} of {len(case.tracks)} episodes, such as {track.episode} at "
-            f"{track.reached[-1] * case.dt:.2f} s: {_moment(task._goal, track.signals, track.reached[-1])}",
+            f"{track.reached[-1] * case.dt:.2f} s: {_moment(task.goal_formula, track.signals, track.reached[-1])}",
         )
     said = {t: bool(task.verdict(task.goal, t.signals)[-1]) for t in case.tracks}
     if false := [t for t, holds in said.items() if holds and not t.episode.holds[-1]]:
@@ -568,7 +568,7 @@ def _goal(case: _Case) -> Iterator[Finding]:
             "goal",
             "goal",
             f"holds at the end of {len(false)} of {len(case.tracks)} episodes where the task's own goal does not, "
-            f"such as {false[0].episode}: {_moment(task._goal, false[0].signals, -1)}",
+            f"such as {false[0].episode}: {_moment(task.goal_formula, false[0].signals, -1)}",
         )
     kept = [t for t in case.experts if said[t]]
     if len(kept) < MOST * len(case.experts):
@@ -577,7 +577,7 @@ def _goal(case: _Case) -> Iterator[Finding]:
             "goal",
             "goal",
             f"holds at the end of {len(kept)} of {len(case.experts)} successes of the expert; not of {missed.episode}: "
-            f"{_moment(task._goal, missed.signals, -1)}",
+            f"{_moment(task.goal_formula, missed.signals, -1)}",
         )
 
 

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -16,6 +16,9 @@ from robo.core.errors import TaskError
 from tasks.arm import Camera, SceneTask
 from tasks.tabletop.turns import down, yaw_quat
 from tasks.task import Array, Arrays, Signal, Source, Task
+
+if TYPE_CHECKING:
+    from tasks.stl import Formula
 
 Look = Callable[[], Arrays]
 """The newest observation."""
@@ -182,16 +185,17 @@ class TabletopTask(SceneTask):
         """The goal holds at the end, and all stages were reached on the way."""
         last = {name: value[-1:] for name, value in trace.items()}
         done = self.stages_reached(trace) == len(self.stages)
-        return done and bool(self._goal.verdict(last, self.ctrl_dt_s)[0])
+        return done and bool(self.goal_formula.verdict(last, self.ctrl_dt_s)[0])
 
     @cached_property
-    def _goal(self):
-        return self._parse(self.goal)
+    def goal_formula(self) -> Formula:
+        """The parsed goal, a state formula."""
+        return self.parsed(self.goal)
 
     def validate_formulas(self) -> None:
         """See `Task.validate_formulas`; the goal is a state formula as well."""
         super().validate_formulas()
-        if self._goal.horizon(self.ctrl_dt_s) != 0.0:
+        if self.goal_formula.horizon(self.ctrl_dt_s) != 0.0:
             raise TaskError(f"task {self.name}: the goal must speak of one moment only: {self.goal}")
 
     # ---- for arranging -----------------------------------------------------------

@@ -239,7 +239,7 @@ def test_part_of_a_task(name, instruction, stages, goal):
     assert [stage.name for stage in program.stages] == stages
     assert program.goal == program.stages[-1].condition == goal
     assert all(stage.distance for stage in program.stages)
-    formula = task(name)._parse(program.mission)
+    formula = task(name).parsed(program.mission)
     assert formula.horizon(task(name).ctrl_dt_s) <= task(name).mission_formula.horizon(task(name).ctrl_dt_s)
     assert f"G[0,0.5]({goal})" in program.mission
     if name == "push":
