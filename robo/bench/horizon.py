@@ -102,7 +102,8 @@ def horizon_bench(
         seeds=list(seeds),
         notes=[
             f"demonstrations of the scripted expert, ways bent by {SWAY:g}; {len(VIEWS)} views of {SIZE} pixels",
-            "same encoder: frozen, that of horizon's training of the same seed, with all that it tells; its minutes come on top",
+            "same encoder: frozen, that of horizon's training of the same seed, and all it tells; its minutes come "
+            "on top",
             "success: Wilson 95 % intervals over all starts; above cloning: of those starts, paired bootstrap over "
             "trainings and starts, 95 %",
             f"cells measured on: {', '.join(machines) or 'none'}",

@@ -30,9 +30,13 @@ With --mismatch 0.1 an arm's masses and servo gains are off by up to 10 % and it
 payload; the controls of any other system act up to 10 % more or less strongly. With --delay 0.02
 commands act up to 20 ms late (of other systems: up to a control step). Drawn anew every episode.
 
+Keys of the policy's config, given as --KEY VALUE, win over the run's for this evaluation: how it acts or plans. What
+training made of the network's sizes stays. `robo-train TARGET --dry-run` prints all keys.
+
 examples:
   robo-eval runs/reach_avoid/last --episodes 100 --json out.json
   robo-eval runs/reach_avoid/last --episodes 200 --workers 2 --mismatch 0.1
+  robo-eval runs/pick_and_place/last --act mpc --world.plan.robustness 5   # of a run of horizon
   robo-eval bench/rover
   robo-eval --policy pretrained:bench/rover"""
 
@@ -54,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--record", type=int, default=0, metavar="N", help="keep the first N rollouts in RUN/recordings"
     )
-    args = parser.parse_args(argv)
+    args, options = parser.parse_keys(argv)
     if (args.run is None) == (args.policy is None):
         parser.error("give a run folder, or --policy pretrained:NAME for a network that ships, and not both")
     _at_least(1, episodes=args.episodes, workers=args.workers)
@@ -69,11 +73,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from robo.core.progress import progress
     from robo.data.rollout import Rollout
     from robo.evaluate.evaluation import evaluate
-    from robo.evaluate.loading import load_run
+    from robo.evaluate.loading import MARGIN, load_run
+    from robo.train.config import altered
     from robo.train.loop import shown
     from robo.train.run import Run
 
     run = Run.open(args.run or args.policy)
+    altered(run.config, options)  # what is wrong with them is said before any work
     if args.json:
         make_parent(Path(args.json))
     satisfied = done = 0
@@ -87,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             advance(f"{100 * satisfied / done:.0f} % satisfied")
 
         result = evaluate(
-            partial(load_run, run.path),
+            partial(load_run, run.path, options),
             episodes=args.episodes,
             seed=args.seed,
             workers=args.workers,
@@ -96,8 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             policy=run.config.policy,
             on_rollout=on_rollout,
         )
-    record = result.record()
-    if run.margin is not None:
+    record = result.record() | ({"options": options} if options else {})
+    if run.margin is not None and MARGIN not in options:
         record["conformal"] = run.margin
     write_json(run.path / "eval.json", record)
     written = [shown(run.path / "eval.json")]
@@ -125,6 +131,8 @@ def _table(record: dict[str, Any]) -> Table:
         title += f", mismatch ±{100 * record['mismatch']:g} %"
     if record["delay_s"]:
         title += f", delay up to {1e3 * record['delay_s']:g} ms"
+    for key, value in record.get("options", {}).items():
+        title += f", {key} {value}"
     if "conformal" in record:
         title += f", planned with a margin of {record['conformal']:.4f} (robo-calibrate)"
     table = Table(title=title, title_justify="left")

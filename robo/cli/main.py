@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes.util
+import difflib
 import functools
 import os
 import sys
@@ -52,6 +53,27 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+
+    def parse_keys(self, argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, dict[str, str]]:
+        """What this parser knows, and config keys → values: all other ``--KEY VALUE``.
+
+        Raises:
+            ConfigError: A key has no value, or is one of this parser's but for a slip; or the others are wrong.
+        """
+        own, options, words = list[str](), dict[str, str](), iter(sys.argv[1:] if argv is None else argv)
+        for word in words:
+            key, equals, value = word.removeprefix("--").partition("=")
+            if not word.startswith("--") or f"--{key}" in self._option_string_actions:
+                own.append(word)
+                continue
+            if meant := difflib.get_close_matches(f"--{key}", self._option_string_actions, n=1, cutoff=0.85):
+                self.error(f"unknown option --{key}: did you mean {meant[0]!r}?")
+            if not equals:
+                value = next(words, "--")
+                if value.startswith("--"):
+                    self.error(f"option --{key} needs a value: --{key} VALUE")
+            options[key] = value
+        return self.parse_args(own), options
 
     def error(self, message: str) -> NoReturn:
         """Raise what is wrong with the arguments.

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from robo.cli.main import INTERRUPTED, Parser, run_command
-from robo.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from robo.train.run import Run
 
-_OWN = ("--resume", "--runs", "--dry-run", "--help")
 _EPILOG = """\
 what to train on:
   reach_avoid                a task that comes with the project
@@ -47,13 +44,12 @@ metrics.jsonl and TensorBoard logs (tensorboard --logdir RUN/tb)."""
 @run_command
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns 0 when the training is complete, 130 when it was stopped."""
-    own, options = _split(sys.argv[1:] if argv is None else argv)
     parser = Parser("robo-train", "Train a policy on a task.", _EPILOG)
     parser.add_argument("target", nargs="?", metavar="TARGET", help="a task, a config file or a task file")
     parser.add_argument("--resume", metavar="RUN", help="go on with a run folder, exactly where it stopped")
     parser.add_argument("--runs", default="runs", metavar="DIR", help="folder of run folders (default: runs)")
     parser.add_argument("--dry-run", action="store_true", help="print the config, build all, take one step, write none")
-    args = parser.parse_args(own)
+    args, options = parser.parse_keys(argv)
     if args.resume is None and args.target is None:
         parser.error("give a task, a config file or a task file, or --resume RUN")
     if args.resume is not None:
@@ -88,21 +84,3 @@ def _report(run: Run) -> int:
         return INTERRUPTED
     print(f"trained: {path}\nnext:    robo-eval {path}")
     return 0
-
-
-def _split(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The command's own arguments, and config keys → values."""
-    own: list[str] = []
-    options: dict[str, str] = {}
-    words = iter(argv)
-    for word in words:
-        key, equals, value = word.removeprefix("--").partition("=")
-        if not word.startswith("--") or f"--{key}" in _OWN:
-            own.append(word)
-            continue
-        if not equals:
-            value = next(words, "--")
-            if value.startswith("--"):
-                raise ConfigError(f"option --{key} needs a value: --{key} VALUE; see robo-train --help")
-        options[key] = value
-    return own, options

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from policies.learner import AnyPolicy
+from robo.train.config import altered
 from robo.train.run import Run
 from tasks.task import Task
 
+MARGIN = "plan.conformal"
+"""Key of what `robo-calibrate` measures; given, it wins over that."""
 
-def load_run(path: str | Path) -> tuple[Task, AnyPolicy]:
+
+def load_run(path: str | Path, options: Mapping[str, str] | None = None) -> tuple[Task, AnyPolicy]:
     """Task and trained policy of a run folder, on the CPU.
 
+    Args:
+        path: The folder.
+        options: Keys of the policy that are to be other than in training, see `robo.train.config.altered`.
+
     Raises:
-        RoboError: The run, its task or its checkpoint does not load.
+        RoboError: The run, its task or its checkpoint does not load, or not with other sizes; or an option is wrong.
     """
     run = Run.open(path)
-    return run.task(), run.policy()
+    if not options:
+        return run.task(), run.policy()
+    settings = altered(run.config, options).settings
+    if run.margin is not None and MARGIN not in options:
+        settings = replace(settings, plan=replace(settings.plan, conformal=run.margin))
+    return run.task(), run.policy(settings=settings)

@@ -122,6 +122,24 @@ def resolve(target: str | Path, options: Mapping[str, str] | Sequence[tuple[str,
     return build(values)
 
 
+def altered(config: Config, options: Mapping[str, str]) -> Config:
+    """A config with some of its policy's own keys changed.
+
+    Args:
+        config: Of a run.
+        options: Dotted keys → values as YAML text, as for `resolve`.
+
+    Raises:
+        ConfigError: A key that is none of the policy's (names those alike), a value of the wrong type or out of range.
+    """
+    own, values = list(_dotted(type(config.settings))), config.keys()
+    for key, text in options.items():
+        if key not in own:
+            raise _unknown_key(key, own)
+        _put(values, key, _Option(text))
+    return build(values)
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; files it names are taken relative to its folder.
 
