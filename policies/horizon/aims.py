@@ -101,7 +101,7 @@ class Shown:
         self.task, self.config = task, config
         self.rng = np.random.default_rng([seed, 1])
         self._columns: dict[str, list[np.ndarray]] = {}
-        self._places, self._turns = tool.places(task), tool.orientations(task)
+        self._places, self._turns, self._joints = tool.places(task), tool.orientations(task), tool.joints(task)
 
     def add(self, values: Mapping[str, np.ndarray]) -> None:
         """A demonstration as a dataset tells it, see `policies.observed.frame`."""
@@ -168,6 +168,7 @@ class Shown:
             around[:, i : i + 3] += aside * held[:, None] + cfg.error_m * noise()
         for i in self._turns:
             around[:, i : i + 4] = turned(around[:, i : i + 4], cfg.error_rad * noise())
+        around[:, self._joints] += cfg.error_joint * rng.normal(size=(count, len(self._joints)))
         scene = tool.scene(self.task, state, around)
         plain = [tool.around_it(self.task, state, scene), tool.own(state), at["told"]]
         back = tool.turned(state).transpose(0, 2, 1)

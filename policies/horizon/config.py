@@ -29,22 +29,25 @@ class SenseConfig:
     """AdamW's, reached after `warm_up` steps, then falling along a half cosine."""
     warm_up: int = 100
     """Steps."""
+    of_demos: float = 0.25
+    """Share of those that demonstrations are, of which there are few; the rest is random motion, and what is lived."""
     refresh: int = 4
     """Marks learn on, a step at every so many of the world model's, for a policy gets to see what neither random motion
     nor demonstrations show; 0: they do not. The autoencoder stays as it is ..."""
     refresh_rate: float = 5e-4
     """... at this rate ..."""
     keep: int = 3072
-    """... from demonstrations, so many frames of random motion and so many of later episodes, which are half of a batch
-    ..."""
+    """... from demonstrations, so many frames of random motion and as many of later episodes, drawn as often ..."""
     of_episode: int = 20
-    """... each of which gives so many."""
+    """... each of which gives so many, or counts as if it had no more."""
 
     def __post_init__(self) -> None:
         names = ("steps", "batch", "learning_rate", "warm_up", "refresh_rate", "keep", "of_episode")
         require_positive(self, "sense", *names)
         if self.refresh < 0:
             raise ConfigError(f"sense.refresh must not be negative, not {self.refresh}")
+        if not 0.0 < self.of_demos < 1.0:
+            raise ConfigError(f"sense.of_demos must lie above 0 and below 1, not {self.of_demos}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +105,9 @@ class AimConfig:
     """... and turned by so much there."""
     error_m: float = 0.006
     error_rad: float = 0.05
-    """Errors of what is told of things while it learns (standard deviation about each direction)."""
+    """Errors of what is told of things while it learns (standard deviation about each direction) ..."""
+    error_joint: float = 0.01
+    """... and of joints of fixtures [m, rad]."""
     error_width_m: float = 0.004
     """What is held is by so much wider (half a normal distribution), for it is not always held as demonstrated."""
     near_m: float = 0.008
@@ -136,6 +141,7 @@ class AimConfig:
             "aside_rad",
             "error_m",
             "error_rad",
+            "error_joint",
             "error_width_m",
             "still_m_s",
             "least_s",

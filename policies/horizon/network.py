@@ -9,6 +9,7 @@ from torch import nn
 from policies.horizon import tool
 from policies.horizon.aims import aims
 from policies.horizon.config import HorizonConfig
+from policies.horizon.pixels import Pixels
 from policies.observed import told
 from policies.perception.sight import Sight
 from policies.world.agent import Agent
@@ -54,12 +55,15 @@ class HorizonNetwork(nn.Module):
         signals = len(task.signals) + (tool.count(task) if known else 0)
         self.agent = Agent(world, features, ACTIONS, proprio, signals, seed, plain, aims(task, config))
         self.task = task
+        self._pixels = Pixels(task, config.mae.views)
+        self._places = np.array(tool.placed(task), int)[:, None] + np.arange(3)
         self.register_buffer("begun", torch.zeros((), dtype=torch.bool))
 
     def seen(self, features: torch.Tensor, state: np.ndarray) -> np.ndarray:
         """Features of what sees (T, F) as the world model takes them, (T, F') float32: things are told from the tool.
 
         Where in pictures marks found something is left out: they learn on, and it would come to mean something else.
+        But since it is known where cameras are, it says where things are more exactly than marks do.
 
         Args:
             features: See `policies.perception.sight.Sight`.
@@ -69,6 +73,10 @@ class HorizonNetwork(nn.Module):
         if marks is None:
             return features.cpu().numpy()
         scene = marks.scene(features).cpu().numpy().astype(float)
+        if marks.things:
+            pointed = (x.detach().cpu().double().numpy() for x in marks.pointed(features))
+            spread = marks.spread().cpu().double().numpy()[self._places]
+            scene[:, self._places] = self._pixels.refined(state, scene[:, self._places], spread, *pointed)
         told = tool.around_it(self.task, state, scene).astype(np.float32)
         drawn = features[:, : self.sight.mae.feature_size].cpu().numpy()
         return np.concatenate([drawn, told], axis=1)

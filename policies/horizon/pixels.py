@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from hardware.robots.mjcf import hand_in_tool
 from policies.horizon import tool
 from robo.core.errors import UnknownNameError
-from tasks.arm import Camera
 from tasks.tabletop.base import TabletopTask
 
 NEAR_M = 0.01
 """What is nearer to a camera, or behind it, is in no picture."""
+ROUNDS, OUTLYING, LEAST_M = 4, 2.0, 1e-3
+"""Steps towards what fits; what is off by so many times as much as usual counts half; and a guess is never surer."""
 
 
 class Pixels:
@@ -34,8 +34,50 @@ class Pixels:
         for view in views:
             if view not in cameras:
                 raise UnknownNameError("camera", view, cameras)
-        hand = hand_in_tool(task.robot)
-        self._lenses = [_Lens.of(cameras[view], hand) for view in views]
+        chosen, hand = [cameras[view] for view in views], hand_in_tool(task.robot)
+        self._axes, self._middles = np.array([c.axes() for c in chosen]), np.array([c.position for c in chosen])
+        self._focal = 1 / np.tan(np.radians([c.fovy_deg for c in chosen]) / 2)
+        # In the frame of the tool. Where else one is mounted, where it looks does not follow from where the tool is.
+        self._held = np.array([c.body is not None for c in chosen])
+        self._known = np.array([c.body in (None, "hand") for c in chosen])
+        self._axes[self._held] = hand[:3, :3] @ self._axes[self._held]
+        self._middles[self._held] = self._middles[self._held] @ hand[:3, :3].T + hand[:3, 3]
+
+    def refined(
+        self, state: np.ndarray, guess: np.ndarray, spread: np.ndarray, pixels: np.ndarray, off: np.ndarray
+    ) -> np.ndarray:
+        """Places that fit both a guess and where each view shows them: Gauss-Newton steps from the guess.
+
+        Views that disagree with all the rest count less (Cauchy's weights, Holland and Welsch 1977), and not at all
+        where the guess is in none of their pictures.
+
+        Args:
+            state: ``observation.state``, (T, J + 8).
+            guess: Places in the frame of the base, (T, P, 3) [m].
+            spread: How far the guess usually is off, (P, 3) [m].
+            pixels: Where they are seen, (T, V, P, 2), see `at`.
+            off: How far that usually is off, (T, V, P).
+
+        Returns:
+            (T, P, 3) [m].
+        """
+        found, trust = guess, 1 / np.maximum(spread, LEAST_M) ** 2
+        cameras = self._cameras(state)
+        shown = (np.abs(self._see(cameras, guess)[0]) < 1).all(axis=-1)
+        for _ in range(ROUNDS):
+            seen, slopes = self._see(cameras, found)
+            inside = shown & np.isfinite(seen).all(axis=-1)
+            left = np.where(inside[..., None], pixels - seen, 0.0)
+            far = np.linalg.norm(left, axis=-1) / off
+            weight = np.where(inside, 1 / (1 + (far / OUTLYING) ** 2) / off**2, 0.0)
+            # Rows of all views, one below the other.
+            weighed = (weight[..., None, None] * slopes).transpose(0, 2, 4, 1, 3).reshape(*guess.shape, -1)
+            rows = slopes.transpose(0, 2, 1, 3, 4).reshape(*guess.shape[:2], -1, 3)
+            normal = weighed @ rows + trust[:, :, None] * np.eye(3)
+            pull = weighed @ left.transpose(0, 2, 1, 3).reshape(*guess.shape[:2], -1, 1)
+            pull += (trust * (guess - found))[..., None]
+            found = found + np.linalg.solve(normal, pull)[..., 0]
+        return found
 
     def at(self, state: np.ndarray, around: np.ndarray) -> np.ndarray:
         """Where places are in each view, (T, V, P, 2): right and down, the picture from -1 to 1; infinite behind it.
@@ -48,33 +90,25 @@ class Pixels:
         """
         starts = np.array(self._places, int)[:, None] + np.arange(3)
         there = around[:, starts].reshape(len(state), -1, 3)
-        return np.stack([lens.project(state, there) for lens in self._lenses], axis=1)
+        return self._see(self._cameras(state), there)[0]
 
+    def _cameras(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Axes (T, V, 3, 3), columns right, up and back, and middles (T, V, 3) of cameras in the frame of the base."""
+        turned, held = tool.turned(state)[:, None], self._held[:, None]
+        axes = np.where(held[..., None], turned @ self._axes, self._axes)
+        middles = np.where(held, state[:, None, -7:-4] + (turned @ self._middles[..., None])[..., 0], self._middles)
+        return axes, middles
 
-@dataclass(frozen=True)
-class _Lens:
-    """A camera in the frame of the base, or of the tool."""
-
-    axes: np.ndarray
-    place: np.ndarray
-    focal: float
-    held: bool
-    known: bool
-
-    @classmethod
-    def of(cls, camera: Camera, hand: np.ndarray) -> _Lens:
-        axes, place, held = camera.axes(), np.array(camera.position), camera.body is not None
-        focal = 1 / np.tan(np.radians(camera.fovy_deg) / 2)
-        if held:
-            axes, place = hand[:3, :3] @ axes, hand[:3, :3] @ place + hand[:3, 3]
-        # Where else a camera is mounted, where it looks does not follow from where the tool is.
-        return cls(axes, place, focal, held, camera.body in (None, "hand"))
-
-    def project(self, state: np.ndarray, there: np.ndarray) -> np.ndarray:
-        """Places (T, P, 3) of the frame of the base, (T, P, 2)."""
-        if self.held:
-            there = np.einsum("tji,tpj->tpi", tool.turned(state), there - state[:, None, -7:-4])
-        right, up, back = np.moveaxis((there - self.place) @ self.axes, -1, 0)
-        far = np.maximum(-back, NEAR_M)[..., None]
-        seen = self.known & (-back > NEAR_M)[..., None]
-        return np.where(seen, self.focal * np.stack([right, -up], axis=-1) / far, np.inf)
+    def _see(self, cameras: tuple[np.ndarray, np.ndarray], there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Places (T, P, 3): where they are seen, (T, V, P, 2), and how that changes with them, (T, V, P, 2, 3)."""
+        axes, middles = cameras
+        at = (there[:, None] - middles[:, :, None]) @ axes
+        far = np.maximum(-at[..., 2:], NEAR_M)
+        focal = self._focal[:, None, None] * np.array([1.0, -1.0])
+        seen = focal * at[..., :2] / far
+        right_up_back = axes[:, :, None].swapaxes(-1, -2)
+        slopes = (focal / far)[..., None] * right_up_back[..., :2, :] + (seen / far)[..., None] * right_up_back[
+            ..., 2:, :
+        ]
+        shown = self._known[:, None, None] & (-at[..., 2:] > NEAR_M)
+        return np.where(shown, seen, np.inf), slopes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -170,21 +170,21 @@ class Seeing:
             self.sight.marks.scale.fit(known, torch.from_numpy(least).float().clamp_min(LEAST_STD))
 
     def step(self, step: int) -> dict[str, float]:
-        """A step of all, half on demonstrations, half on random motion; see `Learner.step`."""
+        """A step of all, on demonstrations and random motion; see `Learner.step`."""
         cfg, marks = self.config, self.sight.marks
         before = self.rng.bit_generator.state, self.generator.get_state()
-        half = cfg.batch // 2
-        frames = self.sight.mae.config.frames
-        parts = [self.demos[i].until(row, frames) for i, row in _drawn(self.demos, cfg.batch - half, self.rng)]
-        parts += [self.others[i].until(row, frames) for i, row in _drawn(self.others, half, self.rng)]
+        shown, frames = round(cfg.of_demos * cfg.batch), self.sight.mae.config.frames
+        parts = [self.demos[i].until(row, frames) for i, row in drawn_frames(self.demos, shown, self.rng)]
+        others = drawn_frames(self.others, cfg.batch - shown, self.rng, cfg.of_episode)
+        parts += [self.others[i].until(row, frames) for i, row in others]
         seen = self._put(parts)
         rewards, truth, pixels = (seen.pop(name) for name in ("rewards", "truth", "pixels"))
         self.sight.train()
         loss, metrics = self.sight.mae.loss(seen, rewards, self.generator)
         if marks is not None:
             newest = {view: x[:, -1] for view, x in seen.items()}
-            metrics["marks"], metrics["pointing"] = marks.loss(newest, truth, pixels)
-            loss = loss + metrics["marks"] + self._pointing * metrics["pointing"]
+            metrics["marks"], metrics["pointing"], metrics["unsure"] = marks.loss(newest, truth, pixels)
+            loss = loss + metrics["marks"] + self._pointing * metrics["pointing"] + metrics["unsure"]
         self.sight.eval()
         rate = cfg.learning_rate * warmed_cosine(step, cfg.steps, cfg.warm_up)
         self.optimiser.zero_grad(set_to_none=True)
@@ -207,20 +207,21 @@ class Seeing:
         cfg, marks = self.config, self.sight.marks
         assert marks is not None
         rng = np.random.default_rng([self.seed, 6, step])
-        lived = cfg.batch // 2 if len(self.pools["lived"]) else 0
-        random = (cfg.batch - lived) // 2 if len(self.pools["random"]) else 0
-        parts = [self.demos[i].at(row) for i, row in _drawn(self.demos, cfg.batch - lived - random, rng)]
+        others = cfg.batch - round(cfg.of_demos * cfg.batch)
+        lived = others // 2 if len(self.pools["lived"]) else 0
+        random = others - lived if len(self.pools["random"]) else 0
+        parts = [self.demos[i].at(row) for i, row in drawn_frames(self.demos, cfg.batch - lived - random, rng)]
         parts += [*self.pools["lived"].draw(lived, rng), *self.pools["random"].draw(random, rng)]
         seen = self._put(parts)
         truth, pixels = seen.pop("truth"), seen.pop("pixels")
         marks.train()
-        told, pointing = marks.loss(seen, truth, pixels)
-        loss = told + self._pointing * pointing
+        told, pointing, unsure = marks.loss(seen, truth, pixels)
+        loss = told + self._pointing * pointing + unsure
         marks.eval()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         clipped(marks.parameters(), loss, CLIP, ADVICE)
-        return {"marks": told.item(), "pointing": pointing.item()}
+        return {"marks": told.item(), "pointing": pointing.item(), "unsure": unsure.item()}
 
     def apply(self) -> None:
         """Do what `refresh` found."""
@@ -260,9 +261,14 @@ class Seeing:
         self.optimiser.zero_grad(set_to_none=True)
 
 
-def _drawn(episodes: Sequence[Frames], count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
-    """So many frames of all, each as likely as any other: which episode, and which of its frames."""
-    ends = np.cumsum([len(each) for each in episodes])
-    frames = rng.integers(ends[-1], size=count)
-    found = np.searchsorted(ends, frames, side="right")
-    return [(int(i), int(frame - ends[i] + len(episodes[i]))) for i, frame in zip(found, frames, strict=True)]
+def drawn_frames(
+    episodes: Sequence[Sized], count: int, rng: np.random.Generator, most: int | None = None
+) -> list[tuple[int, int]]:
+    """So many frames of all, each as likely as any other: which episode, and which of its frames.
+
+    With `most`, episodes count as if they had no more, for what is where differs between them, hardly within.
+    """
+    lengths = np.array([len(each) for each in episodes])
+    ends = np.cumsum(np.minimum(lengths, most) if most else lengths)
+    found = np.searchsorted(ends, rng.integers(ends[-1], size=count), side="right")
+    return list(zip(found.tolist(), rng.integers(lengths[found]).tolist(), strict=True))

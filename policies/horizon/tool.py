@@ -6,6 +6,9 @@ not. All arrays are numpy, rows are moments.
 
 from __future__ import annotations
 
+import itertools
+from typing import NamedTuple
+
 import numpy as np
 
 from policies.observed import around
@@ -17,6 +20,22 @@ LEAST = {PLACE: 0.02, QUAT: 0.3}
 """Deviations of `scene` that are reckoned with where demonstrations differ less: things are pushed and tipped."""
 OWN = 8
 """Numbers of `own`."""
+
+
+class Part(NamedTuple):
+    """Something around the arm that pictures show.
+
+    Attributes:
+        kind: `PLACE`, `QUAT`, or empty.
+        fold: Of an orientation, how often it looks the same in a turn; 0: always.
+        rows: Where it is in ``observation.environment_state``.
+        size: Numbers of it in `scene`.
+    """
+
+    kind: str
+    fold: int
+    rows: slice
+    size: int
 
 
 def turned(state: np.ndarray) -> np.ndarray:
@@ -32,35 +51,46 @@ def own(state: np.ndarray) -> np.ndarray:
 
 def count(task: TabletopTask) -> int:
     """Numbers of `around_it`."""
-    return sum(4 if kind == PLACE else size for _, kind, _, size in _parts(task))
+    return sum(4 if part.kind == PLACE else part.size for part in _parts(task))
 
 
 def known(task: TabletopTask) -> int:
     """Numbers of `scene`."""
-    return sum(size for *_, size in _parts(task))
+    return sum(part.size for part in _parts(task))
 
 
 def least(task: TabletopTask) -> np.ndarray:
     """`LEAST` of each number of `scene`, (K,); 0 for others than places and orientations."""
-    return np.concatenate([np.zeros(0), *(np.full(size, LEAST.get(kind, 0.0)) for _, kind, _, size in _parts(task))])
+    return np.concatenate([np.zeros(0), *(np.full(part.size, LEAST.get(part.kind, 0.0)) for part in _parts(task))])
 
 
 def lengths(task: TabletopTask, value: float) -> list[float]:
     """For each number of `around_it` a value if it is a length, else 0."""
     found: list[float] = []
-    for _, kind, _, size in _parts(task):
-        found += [value] * 4 if kind == PLACE else [0.0] * size
+    for part in _parts(task):
+        found += [value] * 4 if part.kind == PLACE else [0.0] * part.size
     return found
 
 
 def places(task: TabletopTask) -> list[int]:
     """Where in ``observation.environment_state`` each place begins, of three numbers."""
-    return _starts(task, PLACE)
+    return [part.rows.start for part in _parts(task) if part.kind == PLACE]
+
+
+def placed(task: TabletopTask) -> list[int]:
+    """Where in `scene` each place begins."""
+    firsts = itertools.accumulate((part.size for part in _parts(task)), initial=0)
+    return [first for first, part in zip(firsts, _parts(task), strict=False) if part.kind == PLACE]
 
 
 def orientations(task: TabletopTask) -> list[int]:
     """Where in ``observation.environment_state`` each orientation begins, of four numbers."""
-    return _starts(task, QUAT)
+    return [part.rows.start for part in _parts(task) if part.kind == QUAT]
+
+
+def joints(task: TabletopTask) -> list[int]:
+    """Where in ``observation.environment_state`` joints of fixtures are."""
+    return [row for part in _parts(task) if not part.kind for row in range(part.rows.start, part.rows.stop)]
 
 
 def scene(task: TabletopTask, state: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -76,15 +106,15 @@ def scene(task: TabletopTask, state: np.ndarray, values: np.ndarray) -> np.ndarr
         state: ``observation.state``, (T, J + 8).
         values: (T, E).
     """
-    tool, parts, first = turned(state), [np.zeros((len(values), 0))], 0
-    for name, kind, fold, _ in _parts(task):
-        part = values[:, first : first + around(task)[name]]
-        first += part.shape[1]
-        if kind == QUAT:
-            turn = matrix(_unit(part))
-            part = turn[:, :, :2].transpose(0, 2, 1).reshape(-1, 6) if fold == 1 else _alike(tool, turn, fold)
-        parts.append(part)
-    return np.concatenate(parts, axis=1)
+    tool, found = turned(state), [np.zeros((len(values), 0))]
+    for part in _parts(task):
+        numbers = values[:, part.rows]
+        if part.kind == QUAT:
+            turn = matrix(_unit(numbers))
+            whole = turn[:, :, :2].transpose(0, 2, 1).reshape(-1, 6)
+            numbers = whole if part.fold == 1 else _alike(tool, turn, part.fold)
+        found.append(numbers)
+    return np.concatenate(found, axis=1)
 
 
 def around_it(task: TabletopTask, state: np.ndarray, scene: np.ndarray) -> np.ndarray:
@@ -98,17 +128,17 @@ def around_it(task: TabletopTask, state: np.ndarray, scene: np.ndarray) -> np.nd
     Returns:
         Of places where they are, and how high [m]; of orientations their columns; the rest as it is.
     """
-    tool, parts, first = _unit(state[:, -4:]), [np.zeros((len(state), 0))], 0
-    for _, kind, fold, size in _parts(task):
-        values = scene[:, first : first + size]
-        first += size
-        if kind == PLACE:
-            parts += [into(tool, values - state[:, -7:-4]), values[:, 2:]]
-        elif kind == QUAT and fold == 1:
-            parts.append(into(tool[:, None], values.reshape(-1, 2, 3)).reshape(-1, 6))
+    tool, found, first = _unit(state[:, -4:]), [np.zeros((len(state), 0))], 0
+    for part in _parts(task):
+        values = scene[:, first : first + part.size]
+        first += part.size
+        if part.kind == PLACE:
+            found += [into(tool, values - state[:, -7:-4]), values[:, 2:]]
+        elif part.kind == QUAT and part.fold == 1:
+            found.append(into(tool[:, None], values.reshape(-1, 2, 3)).reshape(-1, 6))
         else:
-            parts.append(values)
-    return np.concatenate(parts, axis=1)
+            found.append(values)
+    return np.concatenate(found, axis=1)
 
 
 def seen_from(state: np.ndarray, motions: np.ndarray) -> np.ndarray:
@@ -123,19 +153,17 @@ def seen_by_base(state: np.ndarray, motions: np.ndarray) -> np.ndarray:
     return np.concatenate([out_of(tool, motions[:, :3]), out_of(tool, motions[:, 3:6]), motions[:, 6:]], axis=1)
 
 
-def _parts(task: TabletopTask) -> list[tuple[str, str, int, int]]:
-    """Of what is around: name, kind, how often it looks the same in a turn, and how many numbers in `scene`."""
-    found = []
+def _parts(task: TabletopTask) -> list[Part]:
+    """Of what is around, without what only words tell (`TabletopTask.variation`): no picture shows that."""
+    found, first = list[Part](), 0
     for name, size in around(task).items():
+        rows = slice(first, first + size)
+        first += size
         kind = next((end for end in (PLACE, QUAT) if name.endswith(end)), "")
         fold = task.symmetry.get(name.removesuffix(QUAT), 1) if kind == QUAT else 1
-        found.append((name, kind, fold, {0: 3, 1: 6}.get(fold, 5) if kind == QUAT else size))
+        if name not in task.variation:
+            found.append(Part(kind, fold, rows, {0: 3, 1: 6}.get(fold, 5) if kind == QUAT else size))
     return found
-
-
-def _starts(task: TabletopTask, kind: str) -> list[int]:
-    sizes = list(around(task).values())
-    return [sum(sizes[:i]) for i, part in enumerate(_parts(task)) if part[1] == kind]
 
 
 def _alike(tool: np.ndarray, turn: np.ndarray, fold: int) -> np.ndarray:

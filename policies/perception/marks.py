@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +15,14 @@ from policies.perception.trunks import Pictures, single, where
 Tensor = torch.Tensor
 BEYOND = 5.0
 """Deviations: what fell off the table is far away, however far."""
+DOUBTS = 64
+"""Hidden units of how far pointing is off."""
+NEAR = 5.0
+"""Weight of distances in pictures beside cross-entropies."""
+NOWHERE = 1.0
+"""Half the height of a picture: pointing at what is in no picture is that far off."""
+LOG_SCALES = (-5.0, 1.0)
+"""Of errors, in halves of a picture or in deviations: what is not believed beyond."""
 
 
 class Trunk(nn.Module):
@@ -32,7 +41,8 @@ class Trunk(nn.Module):
         super().__init__()
         self.views = tuple(views)
         eyes = [_Eye(channels, points, looks, things) for _ in self.views]
-        self.feature_size, self.eyes = sum(eye.size for eye in eyes), nn.ModuleList(eyes)
+        self.sizes, self.eyes = [eye.size for eye in eyes], nn.ModuleList(eyes)
+        self.feature_size = sum(self.sizes)
 
     def forward(self, pictures: Pictures) -> tuple[Tensor, Tensor]:
         """Of one frame of each view, (B, feature_size), places in -1..1 before the rest of each view; and how much each
@@ -69,13 +79,20 @@ class _Eye(nn.Module):
         self.points = nn.Conv2d(last, things + points, 1)
         self.looks = nn.Conv2d(channels[self._near], looks, 1) if looks else None
 
+    def places(self, found: Tensor) -> Tensor:
+        """Mean places of things (B, things, 2), right and down from edge to edge, in what was found (B, size)."""
+        count = self.points.out_channels
+        return torch.stack([found[:, count : count + self.things], found[:, : self.things]], dim=-1)
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         maps = []
         for halving in self.halvings:
             x = halving(x)
             maps.append(x)
         points, near = self.points(nn.functional.relu(x + self.block(x))), maps[self._near]
-        found, things = [where(points)], points[:, : self.things]
+        # Told from the middle of the first cell to that of the last, and wanted from edge to edge.
+        edges = torch.tensor([1 - 1 / n for n in points.shape[2:]], device=x.device).repeat_interleave(points.shape[1])
+        found, things = [where(points) * edges], points[:, : self.things]
         looks = [] if self.looks is None else [self.looks(near)]
         if self.things:
             size = near.shape[2:]
@@ -100,6 +117,7 @@ class Marks(nn.Module):
 
     Attributes:
         size: Numbers of `forward`.
+        things: That are pointed at in each view; may be 0.
         scale: Of what is told; to be fitted to it before the first step.
     """
 
@@ -115,8 +133,11 @@ class Marks(nn.Module):
     ) -> None:
         super().__init__()
         self.trunk = Trunk(views, channels, points, looks, things)
-        self.told, self.scale = mlp(self.trunk.feature_size, units, 2, numbers), Standard(numbers)
-        self.numbers, self.size = numbers, numbers + self.trunk.feature_size
+        found = self.trunk.feature_size
+        self.told, self.scale = mlp(found, units, 2, numbers), Standard(numbers)
+        self.numbers, self.size, self.things = numbers, numbers + found, things
+        self.off = nn.Parameter(torch.zeros(numbers))
+        self.doubt = mlp(found, DOUBTS, 1, len(self.trunk.views) * things) if things else None
 
     def forward(self, pictures: Pictures) -> Tensor:
         """Of one frame of each view: what is found, and what is told, in deviations from its mean, (B, size)."""
@@ -127,22 +148,57 @@ class Marks(nn.Module):
         """What `forward` (B, size) told, (B, numbers), in its own units."""
         return self.scale.back(seen[:, -self.numbers :])
 
-    def loss(self, pictures: Pictures, values: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """How far off it is, () each: what is told, and where things are in pictures.
+    def spread(self) -> Tensor:
+        """How far `scene` usually is off, (numbers,), in its own units: medians."""
+        return self.off.detach().clamp(*LOG_SCALES).exp() * self.scale.std
+
+    def pointed(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Where things are in pictures, by `forward` (B, size), and how far that usually is off.
+
+        Returns:
+            Right and down, in -1..1 from edge to edge, (B, views, things, 2); in the same unit, (B, views, things).
+        """
+        assert self.doubt is not None
+        found = seen[:, -self.size : -self.numbers]
+        return self._places(found), self._doubts(found).clamp(*LOG_SCALES).exp()
+
+    def _places(self, found: Tensor) -> Tensor:
+        places = [eye.places(part) for eye, part in zip(self.trunk.eyes, found.split(self.trunk.sizes, 1), strict=True)]
+        return torch.stack(places, dim=1)
+
+    def _doubts(self, found: Tensor) -> Tensor:
+        assert self.doubt is not None
+        return self.doubt(found).unflatten(1, (-1, self.things))
+
+    def loss(self, pictures: Pictures, values: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """How far off it is, () each: what is told, where things are in pictures, and how far each is said to be off.
+
+        The last teaches nothing but how far the others usually are off.
 
         Args:
             pictures: One frame of each view.
             values: (B, numbers); errors are absolute ones in deviations, of which `BEYOND` count at most.
             pixels: Of things, (B, views, things, 2): right and down, in -1..1 from edge to edge; others are in no
                 picture and do not count, nor does any where it points at none. Errors are cross-entropies with the
-                cells about them, in nats.
+                cells about them, in nats, and distances from their mean places.
         """
         found, maps = self.trunk(pictures)
-        told = (self.told(found) - self.scale(values).clamp(-BEYOND, BEYOND)).abs().mean()
-        inside = (pixels.abs() < 1).all(dim=-1)
-        if not maps.shape[2] or not inside.any():
-            return told, told.new_zeros(())
-        return told, -(cells(pixels[inside], *maps.shape[-2:]) * maps[inside].flatten(1).log_softmax(-1)).sum(1).mean()
+        errors = (self.told(found) - self.scale(values).clamp(-BEYOND, BEYOND)).abs()
+        pointing, unsure = found.new_zeros(()), _misjudged(errors.detach(), self.off)
+        if not self.things:
+            return errors.mean(), pointing, unsure
+        inside, far = (pixels.abs() < 1).all(dim=-1), found.new_full(pixels.shape[:-1], NOWHERE)
+        if inside.any():
+            share = cells(pixels[inside], *maps.shape[-2:])
+            off = (self._places(found)[inside] - pixels[inside]).norm(dim=-1)
+            pointing = -(share * maps[inside].flatten(1).log_softmax(-1)).sum(1).mean() + NEAR * off.mean()
+            far[inside] = off.detach()
+        return errors.mean(), pointing, unsure + _misjudged(far, self._doubts(found.detach()))
+
+
+def _misjudged(errors: Tensor, logs: Tensor) -> Tensor:
+    """How many times too far or too near errors were said to be, (), as a logarithm: least at their medians."""
+    return (logs - errors.clamp_min(math.exp(LOG_SCALES[0])).log()).abs().mean()
 
 
 def cells(pixels: Tensor, rows: int, columns: int) -> Tensor:

@@ -22,8 +22,9 @@ from policies.horizon.episodes import BOUNDLESS, cloned, episode, horizons, keyf
 from policies.horizon.learner import HorizonLearner
 from policies.horizon.policy import HorizonPolicy
 from policies.horizon.score import score_of
-from policies.horizon.seeing import Frames, Pool
+from policies.horizon.seeing import Frames, Pool, drawn_frames
 from policies.horizon.wander import Wanderer, start
+from policies.observed import around
 from policies.registry import POLICIES
 from robo.cli import train
 from robo.core.errors import ConfigError, NonFiniteError, RoboError, RunError, UnknownNameError
@@ -410,6 +411,32 @@ def test_what_looks_alike_is_told_alike_and_what_does_not_is_not() -> None:
     told = tool.scene(task, state, things)[0, 6:8]
     np.testing.assert_allclose(np.linalg.norm(told), 1.0, atol=1e-9)
     np.testing.assert_allclose(np.cos(4 * np.arctan2(x[1], x[0])), told[0], atol=1e-9)
+
+
+def test_what_only_words_tell_is_asked_of_no_picture() -> None:
+    task = tabletop_task(load_task("put_item_in_drawer"))
+    assert list(around(task))[-1] == "drawer" and sum(around(task).values()) == 20
+    rng = np.random.default_rng(0)
+    state, values = np.concatenate([rng.normal(size=(5, 8)), poses(rng, 5, 1)], axis=1), rng.normal(size=(5, 20))
+    seen = tool.scene(task, state, values)
+    assert seen.shape == (5, tool.known(task)) == (5, 3 + 5 + 3 + 6 + 3)
+    other = values.copy()
+    other[:, -3:] = rng.normal(size=(5, 3))
+    assert np.array_equal(tool.scene(task, state, other), seen)
+    for begins, there in zip(tool.places(task), tool.placed(task), strict=True):
+        assert np.array_equal(seen[:, there : there + 3], values[:, begins : begins + 3])
+    assert tool.joints(task) == [14, 15, 16] and np.array_equal(seen[:, -3:], values[:, 14:17])
+
+
+def test_of_random_motion_scenes_are_drawn_and_not_frames() -> None:
+    episodes = [[0] * 60] * 10 + [[0]] * 90  # an episode has a length, no more is asked
+    rng = np.random.default_rng(0)
+    for most, share in ((None, 600 / 690), (20, 200 / 290), (1, 0.1)):
+        drawn = drawn_frames(episodes, 4000, rng, most)
+        assert all(0 <= row < len(episodes[i]) for i, row in drawn)
+        assert np.mean([i < 10 for i, _ in drawn]) == pytest.approx(share, abs=0.03)
+        rows = np.bincount([row for i, row in drawn if i < 10], minlength=60)
+        assert chisquare(rows).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("name", ["phone_on_base", "pick_and_place"])

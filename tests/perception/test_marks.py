@@ -35,7 +35,7 @@ def test_it_tells_where_things_are_that_it_has_never_seen():
     generator = torch.Generator().manual_seed(0)
     for _ in range(150):
         rows = torch.randint(256, (32,), generator=generator)
-        loss, _ = marks.loss({view: x[rows] for view, x in seen.items()}, truth[rows], NOWHERE)
+        loss, _, _ = marks.loss({view: x[rows] for view, x in seen.items()}, truth[rows], NOWHERE)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -127,15 +127,44 @@ def test_who_is_told_where_in_pictures_a_thing_is_points_at_it() -> None:
     middles = (torch.arange(4) + 0.5) / 2 - 1
     found = torch.stack([(shares.sum(2) * middles).sum(-1), (shares.sum(3) * middles).sum(-1)], -1)
     assert (found - pixels(wanted)[:, :, 0]).abs().mean() < 0.12  # at random: a half
+    # The same from what it tells others, with how far that is off.
+    with torch.no_grad():
+        places, off = marks.pointed(marks(new))
+    torch.testing.assert_close(places[:, :, 0], found)
+    assert off.shape == (64, 2, 1) and off.min() > 0
     # What is in no picture teaches nothing of where it is.
     gone = torch.full((8, 2, 1, 2), float("inf"))
-    told, pointing = marks.loss({view: x[:8] for view, x in seen.items()}, truth[:8], gone)
+    told, pointing, _ = marks.loss({view: x[:8] for view, x in seen.items()}, truth[:8], gone)
     assert pointing == 0 and torch.isfinite(told)
     plain = Marks(VIEWS, (8, 16, 16), 4, 32, 4)  # points at none, whatever is known
     assert plain.loss({view: x[:8] for view, x in seen.items()}, truth[:8], pixels(truth[:8]))[1] == 0
     half = gone.clone()
     half[:, 0] = 0.2
     assert torch.isfinite(marks.loss({view: x[:8] for view, x in seen.items()}, truth[:8], half)[1])
+
+
+def test_it_says_how_far_it_is_off() -> None:
+    torch.manual_seed(0)
+    marks, (seen, truth) = Marks(VIEWS, (8, 16), 4, 32, 4, looks=1, things=1), scenes(256, 0)
+    marks.scale.fit(truth)
+    place = ((4 + 24 * truth[:, :2] + 0.5) / 16 - 1).flip(-1)
+    pixels = torch.stack([place, place], 1)[:, :, None].clone()
+    pixels[:, 1] = float("inf")  # the other view never shows it
+    before = {name: value.clone() for name, value in marks.trunk.state_dict().items()}
+    optimiser = torch.optim.Adam(marks.parameters(), 1e-2)
+    for _ in range(60):
+        optimiser.zero_grad()
+        marks.loss(seen, truth, pixels)[2].backward()
+        optimiser.step()
+    assert all(torch.equal(value, before[name]) for name, value in marks.trunk.state_dict().items())
+    with torch.no_grad():
+        told = marks(seen)
+        places, off = marks.pointed(told)
+        errors = (marks.scene(told) - truth).abs()
+    real = (places - pixels)[:, 0].norm(dim=-1)
+    assert 0.3 < (real < off[:, 0]).float().mean() < 0.7  # medians
+    assert (off[:, 1] > 0.7).all()
+    assert ((errors < marks.spread()).float().mean(0)[:3] - 0.5).abs().max() < 0.2  # the last one never differs
 
 
 def test_what_cannot_be_is_one_clear_error() -> None:
