@@ -74,9 +74,9 @@ class HorizonNetwork(nn.Module):
             return features.cpu().numpy()
         scene = marks.scene(features).cpu().numpy().astype(float)
         if marks.things:
-            pointed = (x.detach().cpu().double().numpy() for x in marks.pointed(features))
-            spread = marks.spread().cpu().double().numpy()[self._places]
-            scene[:, self._places] = self._pixels.refined(state, scene[:, self._places], spread, *pointed)
+            told = (marks.spread(features)[:, self._places], *marks.pointed(features))
+            believed = (x.detach().cpu().double().numpy() for x in told)
+            scene[:, self._places] = self._pixels.refined(state, scene[:, self._places], *believed)
         told = tool.around_it(self.task, state, scene).astype(np.float32)
         drawn = features[:, : self.sight.mae.feature_size].cpu().numpy()
         return np.concatenate([drawn, told], axis=1)

@@ -13,8 +13,11 @@ from tasks.tabletop.base import TabletopTask
 
 NEAR_M = 0.01
 """What is nearer to a camera, or behind it, is in no picture."""
-ROUNDS, OUTLYING, LEAST_M = 4, 2.0, 1e-3
-"""Steps towards what fits; what is off by so many times as much as usual counts half; and a guess is never surer."""
+ROUNDS, OUTLYING = 4, 2.0
+"""Steps towards what fits; and what is off by so many times as much as usual counts half."""
+GUESSED, LEAST_M = 3.0, 1e-3
+"""A guess is off by so many times what is said, for part of it is known by heart and of unseen scenes is not; and it is
+never surer than that."""
 
 
 class Pixels:
@@ -54,26 +57,26 @@ class Pixels:
         Args:
             state: ``observation.state``, (T, J + 8).
             guess: Places in the frame of the base, (T, P, 3) [m].
-            spread: How far the guess usually is off, (P, 3) [m].
+            spread: How far the guess usually is off, (T, P, 3) [m].
             pixels: Where they are seen, (T, V, P, 2), see `at`.
             off: How far that usually is off, (T, V, P).
 
         Returns:
             (T, P, 3) [m].
         """
-        found, trust = guess, 1 / np.maximum(spread, LEAST_M) ** 2
+        found, trust = guess, 1 / np.maximum(GUESSED * spread, LEAST_M) ** 2
         cameras = self._cameras(state)
         shown = (np.abs(self._see(cameras, guess)[0]) < 1).all(axis=-1)
         for _ in range(ROUNDS):
             seen, slopes = self._see(cameras, found)
-            inside = shown & np.isfinite(seen).all(axis=-1)
+            inside = np.logical_and(shown, np.isfinite(seen).all(axis=-1))
             left = np.where(inside[..., None], pixels - seen, 0.0)
             far = np.linalg.norm(left, axis=-1) / off
             weight = np.where(inside, 1 / (1 + (far / OUTLYING) ** 2) / off**2, 0.0)
             # Rows of all views, one below the other.
             weighed = (weight[..., None, None] * slopes).transpose(0, 2, 4, 1, 3).reshape(*guess.shape, -1)
             rows = slopes.transpose(0, 2, 1, 3, 4).reshape(*guess.shape[:2], -1, 3)
-            normal = weighed @ rows + trust[:, :, None] * np.eye(3)
+            normal = weighed @ rows + trust[..., None] * np.eye(3)
             pull = weighed @ left.transpose(0, 2, 1, 3).reshape(*guess.shape[:2], -1, 1)
             pull += (trust * (guess - found))[..., None]
             found = found + np.linalg.solve(normal, pull)[..., 0]

@@ -41,8 +41,8 @@ class Trunk(nn.Module):
         super().__init__()
         self.views = tuple(views)
         eyes = [_Eye(channels, points, looks, things) for _ in self.views]
-        self.sizes, self.eyes = [eye.size for eye in eyes], nn.ModuleList(eyes)
-        self.feature_size = sum(self.sizes)
+        self._points, self._things, self._sizes = points, things, [eye.size for eye in eyes]
+        self.feature_size, self.eyes = sum(self._sizes), nn.ModuleList(eyes)
 
     def forward(self, pictures: Pictures) -> tuple[Tensor, Tensor]:
         """Of one frame of each view, (B, feature_size), places in -1..1 before the rest of each view; and how much each
@@ -54,6 +54,15 @@ class Trunk(nn.Module):
         seen = [eye(x) for eye, x in zip(self.eyes, single(pictures, self.views), strict=True)]
         found, maps = zip(*seen, strict=True)
         return torch.cat(found, dim=1), torch.stack(maps, dim=1)
+
+    def places(self, found: Tensor) -> Tensor:
+        """Mean places of things in what was found (B, feature_size): right and down, (B, views, things, 2)."""
+        count, things = self._things + self._points, self._things
+        views = [
+            torch.stack([part[:, count : count + things], part[:, :things]], dim=-1)
+            for part in found.split(self._sizes, dim=1)
+        ]
+        return torch.stack(views, dim=1)
 
 
 class _Eye(nn.Module):
@@ -78,11 +87,6 @@ class _Eye(nn.Module):
         )
         self.points = nn.Conv2d(last, things + points, 1)
         self.looks = nn.Conv2d(channels[self._near], looks, 1) if looks else None
-
-    def places(self, found: Tensor) -> Tensor:
-        """Mean places of things (B, things, 2), right and down from edge to edge, in what was found (B, size)."""
-        count = self.points.out_channels
-        return torch.stack([found[:, count : count + self.things], found[:, : self.things]], dim=-1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         maps = []
@@ -136,8 +140,7 @@ class Marks(nn.Module):
         found = self.trunk.feature_size
         self.told, self.scale = mlp(found, units, 2, numbers), Standard(numbers)
         self.numbers, self.size, self.things = numbers, numbers + found, things
-        self.off = nn.Parameter(torch.zeros(numbers))
-        self.doubt = mlp(found, DOUBTS, 1, len(self.trunk.views) * things) if things else None
+        self.doubt = mlp(found, DOUBTS, 1, numbers + len(self.trunk.views) * things)
 
     def forward(self, pictures: Pictures) -> Tensor:
         """Of one frame of each view: what is found, and what is told, in deviations from its mean, (B, size)."""
@@ -148,9 +151,10 @@ class Marks(nn.Module):
         """What `forward` (B, size) told, (B, numbers), in its own units."""
         return self.scale.back(seen[:, -self.numbers :])
 
-    def spread(self) -> Tensor:
-        """How far `scene` usually is off, (numbers,), in its own units: medians."""
-        return self.off.detach().clamp(*LOG_SCALES).exp() * self.scale.std
+    def spread(self, seen: Tensor) -> Tensor:
+        """How far `scene` usually is off, (B, numbers), in its own units: medians of errors like these."""
+        told, _ = self._doubts(self._found(seen))
+        return told.clamp(*LOG_SCALES).exp() * self.scale.std
 
     def pointed(self, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Where things are in pictures, by `forward` (B, size), and how far that usually is off.
@@ -158,17 +162,16 @@ class Marks(nn.Module):
         Returns:
             Right and down, in -1..1 from edge to edge, (B, views, things, 2); in the same unit, (B, views, things).
         """
-        assert self.doubt is not None
-        found = seen[:, -self.size : -self.numbers]
-        return self._places(found), self._doubts(found).clamp(*LOG_SCALES).exp()
+        found = self._found(seen)
+        return self.trunk.places(found), self._doubts(found)[1].clamp(*LOG_SCALES).exp()
 
-    def _places(self, found: Tensor) -> Tensor:
-        places = [eye.places(part) for eye, part in zip(self.trunk.eyes, found.split(self.trunk.sizes, 1), strict=True)]
-        return torch.stack(places, dim=1)
+    def _found(self, seen: Tensor) -> Tensor:
+        return seen[:, -self.size : -self.numbers]
 
-    def _doubts(self, found: Tensor) -> Tensor:
-        assert self.doubt is not None
-        return self.doubt(found).unflatten(1, (-1, self.things))
+    def _doubts(self, found: Tensor) -> tuple[Tensor, Tensor]:
+        """Logarithms, of what is told (B, numbers), and of places in pictures (B, views, things)."""
+        told, places = self.doubt(found).tensor_split([self.numbers], dim=1)
+        return told, places.reshape(len(found), len(self.trunk.views), self.things)
 
     def loss(self, pictures: Pictures, values: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """How far off it is, () each: what is told, where things are in pictures, and how far each is said to be off.
@@ -184,16 +187,17 @@ class Marks(nn.Module):
         """
         found, maps = self.trunk(pictures)
         errors = (self.told(found) - self.scale(values).clamp(-BEYOND, BEYOND)).abs()
-        pointing, unsure = found.new_zeros(()), _misjudged(errors.detach(), self.off)
+        logs, places = self._doubts(found.detach())
+        pointing, unsure = found.new_zeros(()), _misjudged(errors.detach(), logs)
         if not self.things:
             return errors.mean(), pointing, unsure
         inside, far = (pixels.abs() < 1).all(dim=-1), found.new_full(pixels.shape[:-1], NOWHERE)
         if inside.any():
             share = cells(pixels[inside], *maps.shape[-2:])
-            off = (self._places(found)[inside] - pixels[inside]).norm(dim=-1)
+            off = (self.trunk.places(found)[inside] - pixels[inside]).norm(dim=-1)
             pointing = -(share * maps[inside].flatten(1).log_softmax(-1)).sum(1).mean() + NEAR * off.mean()
             far[inside] = off.detach()
-        return errors.mean(), pointing, unsure + _misjudged(far, self._doubts(found.detach()))
+        return errors.mean(), pointing, unsure + _misjudged(far, places)
 
 
 def _misjudged(errors: Tensor, logs: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ def test_what_two_views_show_is_where_both_see_it_whatever_a_third_one_says() ->
     true = np.stack([around[:, i : i + 3] for i in places], axis=1)
     rng = np.random.default_rng(0)
     guess = true + 0.02 * rng.uniform(-1, 1, size=true.shape)
-    seen, spread = pixels.at(state, around), np.full(true.shape[1:], 0.02)
+    seen, spread = pixels.at(state, around), np.full(true.shape, 0.02)
     off = np.full(seen.shape[:3], 0.01)
     shown = np.where(np.isfinite(seen), seen, 0.3)  # where it is in no picture, anything is said
     exact = pixels.refined(state, guess, spread, shown, off)
@@ -104,7 +104,7 @@ def test_a_sure_guess_moves_little() -> None:
     seen = np.nan_to_num(pixels.at(state, around), posinf=0.0)
     moved = [
         np.linalg.norm(
-            pixels.refined(state, guess, np.full(guess.shape[1:], spread), seen, np.full(seen.shape[:3], 0.02)) - guess,
+            pixels.refined(state, guess, np.full(guess.shape, spread), seen, np.full(seen.shape[:3], 0.1)) - guess,
             axis=-1,
         ).mean()
         for spread in (0.001, 0.005, 0.05)
