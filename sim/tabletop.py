@@ -315,7 +315,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
         Args:
             seed: Makes everything of the episode (and of those that follow) repeatable.
-            options: ``{"instance": ...}`` starts from a given instance instead of a drawn one.
+            options: ``{"instance": ...}`` starts from a given instance instead of a drawn one; it may also say where
+                joints of fixtures start.
 
         Raises:
             UnknownNameError: An option that does not exist.
@@ -501,13 +502,16 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     # ---- within ------------------------------------------------------------------
 
     def _like(self, sample: Mapping[str, np.ndarray], given: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """A given instance as numbers, if it is one such as the task draws."""
+        """A given instance as numbers, if it is one such as the task draws; any joint may start elsewhere than at 0."""
+        known = {**{name: np.zeros(1) for name in self.task.joints}, **sample}
         for name in given:
-            if name not in sample:
-                raise RoboError(f"instance of {self.task.name}: {UnknownNameError('key', name, sample)}")
+            if name not in known:
+                raise RoboError(f"instance of {self.task.name}: {UnknownNameError('key', name, known)}")
         instance = {}
-        for name, like in sample.items():
+        for name, like in known.items():
             if name not in given:
+                if name not in sample:
+                    continue
                 raise RoboError(f"instance of {self.task.name} lacks {name!r}; it needs {', '.join(sample)}")
             try:
                 value = np.array(given[name], float)
@@ -517,6 +521,9 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
                 raise RoboError(
                     f"instance of {self.task.name}: {name} must be {like.shape} finite numbers, not {value}"
                 )
+            low, high = self.task.joint_ranges.get(name, (-np.inf, np.inf))
+            if not (low <= value).all() or not (value <= high).all():
+                raise RoboError(f"instance of {self.task.name}: {name} must lie in [{low:g}, {high:g}], not {value}")
             instance[name] = value
         return instance
 

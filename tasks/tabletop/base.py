@@ -134,6 +134,15 @@ class TabletopTask(SceneTask):
             shapes |= {f"{name}_pos": (3,), f"{name}_quat_wxyz": (4,)}
         return shapes | {name: (1,) for name in self.joints} | dict(self.variation)
 
+    @cached_property
+    def joint_ranges(self) -> dict[str, tuple[float, float]]:
+        """How far each of `joints` goes [m, rad]."""
+        import mujoco  # lazily: the control process knows tasks
+
+        scene = mujoco.MjSpec()
+        self.build(scene)
+        return {name: (float(low), float(high)) for name in self.joints for low, high in [scene.joint(name).range]}
+
     # ---- what a task says ----------------------------------------------------
 
     @abstractmethod

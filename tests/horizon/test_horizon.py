@@ -144,17 +144,21 @@ def test_glances_are_seen_and_never_lived(demos: str, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("name", ["reach", "pick_and_place", "open_drawer"])
 def test_random_motion_begins_anywhere_and_often_above_things(name: str) -> None:
     task = tabletop_task(load_task(name))
-    env, found, above, there = TabletopEnv(task), [], 0, 0
+    env, found, above, there, ajar = TabletopEnv(task), [], 0, 0, []
     for seed in range(40):
         instance = start(task, seed)
         np.testing.assert_equal(instance, start(task, seed))
         expected = task.sample(np.random.default_rng(seed))
-        assert all(np.array_equal(value, expected[key]) for key, value in instance.items() if key != "joint_pos")
+        other = {"joint_pos", *task.joints}
+        assert all(np.array_equal(value, expected[key]) for key, value in instance.items() if key not in other)
         limits = task.robot.limits
         assert (instance["joint_pos"] > limits.lower_rad).all() and (instance["joint_pos"] < limits.upper_rad).all()
         obs, _ = env.reset(seed=seed, options={"instance": instance})
         there += np.allclose(obs["joint_pos"], instance["joint_pos"], atol=0.02)
         found.append(obs["ee_pos"])
+        for joint in set(task.joints) & set(instance):
+            ajar.append(float(instance[joint][0]))
+            assert abs(obs[joint][0] - ajar[-1]) < 0.02
         bodies = [obs[f"{body}_pos"] for body in (*task.things, *task.fixtures)]
         above += any(
             np.linalg.norm((obs["ee_pos"] - body)[:2]) < 0.15 and obs["ee_pos"][2] > body[2] for body in bodies
@@ -162,6 +166,7 @@ def test_random_motion_begins_anywhere_and_often_above_things(name: str) -> None
     env.close()
     assert (np.ptp(found, axis=0) > (0.2, 0.3, 0.15)).all() and above > 20
     assert there > 24, "something is in the way too often"
+    assert not task.joints or (10 < len(ajar) < 30 and np.ptp(ajar) > 0.08)
 
 
 def test_a_step_that_fails_leaves_marks_as_they_were(demos: str, monkeypatch: pytest.MonkeyPatch) -> None:
