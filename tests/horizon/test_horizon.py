@@ -157,8 +157,7 @@ def test_random_motion_begins_anywhere_and_often_above_things(name: str) -> None
         there += np.allclose(obs["joint_pos"], instance["joint_pos"], atol=0.02)
         found.append(obs["ee_pos"])
         for joint in set(task.joints) & set(instance):
-            ajar.append(float(instance[joint][0]))
-            assert abs(obs[joint][0] - ajar[-1]) < 0.02
+            ajar.append((float(instance[joint][0]), float(obs[joint][0])))
         bodies = [obs[f"{body}_pos"] for body in (*task.things, *task.fixtures)]
         above += any(
             np.linalg.norm((obs["ee_pos"] - body)[:2]) < 0.15 and obs["ee_pos"][2] > body[2] for body in bodies
@@ -166,7 +165,10 @@ def test_random_motion_begins_anywhere_and_often_above_things(name: str) -> None
     env.close()
     assert (np.ptp(found, axis=0) > (0.2, 0.3, 0.15)).all() and above > 20
     assert there > 24, "something is in the way too often"
-    assert not task.joints or (10 < len(ajar) < 30 and np.ptp(ajar) > 0.08)
+    if task.joints:
+        given, seen = np.array(ajar).T
+        assert 10 < len(ajar) < 30 and np.ptp(given) > 0.08
+        assert (np.abs(given - seen) < 0.01).mean() > 0.8  # the arm may be in the way
 
 
 def test_a_step_that_fails_leaves_marks_as_they_were(demos: str, monkeypatch: pytest.MonkeyPatch) -> None:

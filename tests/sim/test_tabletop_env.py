@@ -80,6 +80,21 @@ def test_an_instance_of_ones_own() -> None:
             env.reset(options={"instance": {"cube_pos": mine["cube_pos"]}})
 
 
+@pytest.mark.parametrize("physics", ["mujoco", "bullet"])
+def test_a_drawer_that_begins_open(physics: str) -> None:
+    with make("open_drawer", physics=physics) as env:
+        obs, info = env.reset(seed=0)
+        assert abs(obs["drawer"][0]) < 1e-3 and "drawer" not in info["instance"]
+        ajar = info["instance"] | {"drawer": [0.1]}
+        obs, _ = env.reset(seed=9, options={"instance": ajar})
+        assert abs(obs["drawer"][0] - 0.1) < 5e-3
+        obs, _ = env.reset(seed=9, options={"instance": info["instance"]})
+        assert abs(obs["drawer"][0]) < 1e-3
+        for wrong in (0.17, -0.01):
+            with pytest.raises(RoboError, match=r"drawer must lie in \[0, 0.16\]"):
+                env.reset(options={"instance": ajar | {"drawer": [wrong]}})
+
+
 def test_a_thing_that_was_not_built() -> None:
     class Forgetful(PickAndPlace):
         name = "forgetful"
