@@ -109,9 +109,7 @@ class Pixels:
         far = np.maximum(-at[..., 2:], NEAR_M)
         focal = self._focal[:, None, None] * np.array([1.0, -1.0])
         seen = focal * at[..., :2] / far
-        right_up_back = axes[:, :, None].swapaxes(-1, -2)
-        slopes = (focal / far)[..., None] * right_up_back[..., :2, :] + (seen / far)[..., None] * right_up_back[
-            ..., 2:, :
-        ]
+        along = axes[:, :, None].swapaxes(-1, -2)
+        slopes = (focal / far)[..., None] * along[..., :2, :] + (seen / far)[..., None] * along[..., 2:, :]
         shown = self._known[:, None, None] & (-at[..., 2:] > NEAR_M)
         return np.where(shown, seen, np.inf), slopes

@@ -33,8 +33,8 @@ OBJECTIVES = ("features", "target", "bottleneck")
 SWAY = 0.2
 HELD_OUT = 1_000
 """Seeds of held-out episodes come so much later."""
-_CHUNK = 256
-"""Sequences that are judged at once."""
+JUDGED = 512
+"""Sequences of held-out episodes."""
 
 
 def distractors_bench(
@@ -87,7 +87,7 @@ def distractors_bench(
         with one_thread():
             sight = _sight(config, recorded, minutes)
             replay, judged = (_moments(loaded, config, sight, each) for each in (recorded, others))
-            batch = _all(judged, seen + ahead, held_out)
+            batch = Batch.of(judged.sample(JUDGED, seen + ahead))
             standing[world] = _error(batch, batch.signals[:, seen - 1 : seen].expand(-1, ahead, -1), seen)
             for name in objectives:
                 made = replace(config, world=replace(base.world, model=replace(base.world.model, objective=name)))
@@ -162,11 +162,6 @@ def _moments(
             features = sight.along(pictures, "cpu").numpy()
         replay.add(episode(task, config, {**each, "features": features}, demo=False))
     return replay
-
-
-def _all(replay: Replay, length: int, episodes: int) -> Batch:
-    """Some hundred sequences of what was held out, the same for everyone."""
-    return Batch.of(replay.sample(_CHUNK * max(episodes // 10, 1), length))
 
 
 def _error(batch: Batch, told: torch.Tensor, seen: int) -> float:
