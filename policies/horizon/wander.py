@@ -25,7 +25,8 @@ LOOKING, OVER_M, OFF, TILT_RAD, TRIES = 0.7, (0.02, 0.25), 0.2, 0.1, 10
 """Share of starts above a thing, how high, how far aside for each metre of that and `ABOVE_M`, how tilted, and how many
 places are tried that the arm may not reach."""
 AJAR = 0.5
-"""Share of starts at which some joint of a fixture is not where it begins."""
+"""Share of starts at which a joint of a fixture, each by itself, is not where it begins: what is rarely open is told to
+be shut, which is right most of the time."""
 
 
 class Errand(NamedTuple):
@@ -50,12 +51,12 @@ class Errand(NamedTuple):
 
 def start(task: TabletopTask, seed: int) -> dict[str, np.ndarray]:
     """The instance of a seed, with the arm anywhere: often above a thing, as it is seen before it is taken; and often
-    with a joint of a fixture, such as a drawer, anywhere."""
+    with joints of fixtures, such as drawers, anywhere."""
     rng, bodies = np.random.default_rng([seed, 1]), (*task.things, *task.fixtures)
     instance, ajar = task.sample(np.random.default_rng(seed)), np.random.default_rng([seed, 2])
-    if task.joints and ajar.uniform() < AJAR:
-        name = task.joints[ajar.integers(len(task.joints))]
-        instance[name] = ajar.uniform(*task.joint_ranges[name], size=1)
+    for name in task.joints:
+        if ajar.uniform() < AJAR:
+            instance[name] = ajar.uniform(*task.joint_ranges[name], size=1)
     for _ in range(TRIES):
         place = _anywhere(task, rng)
         if bodies and rng.uniform() < LOOKING:
