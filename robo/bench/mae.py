@@ -40,7 +40,7 @@ def mae_bench(
     expert: int = 50,
     random: int = 200,
     random_steps: int = 40,
-    glances: int = 8000,
+    glances: int = 0,
     held_out: int = 8,
     minutes: float = 5.0,
     batch: int = 32,
