@@ -19,7 +19,6 @@ from sim.pictures import Pictures
 from sim.scene import Scene
 from tasks.arm import ArmTask, arm_task
 from tasks.registry import load_task
-from tasks.stl import parse
 from tasks.task import Task
 
 WORLD_DT_S = 0.01
@@ -136,7 +135,7 @@ class TaskEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         n = self._substeps * self._chunks
         self._phase = np.arange(n)[:, None] / n
         self._qpos, self._qvel = np.empty((n, self.model.nq)), np.empty((n, self.model.nv))
-        self._stages = [parse(stage.condition, self.task.signals) for stage in self.task.stages]
+        self._stages = [self.task.parsed(stage.condition) for stage in self.task.stages]
         self._predicates = {str(p): p for p in self.task.formula.predicates}
 
         self.pictures = Pictures(self.model, cameras, images, size)

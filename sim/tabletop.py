@@ -21,7 +21,6 @@ from sim.pictures import Pictures
 from sim.randomise import TABLE_TEXTURE, TEXELS, Randomisation, apply
 from sim.scene import FLOOR, compose
 from tasks.registry import load_task
-from tasks.stl import parse
 from tasks.tabletop.base import TabletopTask, tabletop_task
 from tasks.task import Task
 
@@ -291,9 +290,9 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         if abs(self.substeps * self.model.opt.timestep - self.task.ctrl_dt_s) > 1e-9:
             raise TaskError(f"task {self.task.name}: ctrl_dt_s is no multiple of {self.model.opt.timestep:g} s")
         self._phase = np.arange(1, self.substeps + 1)[:, None] / self.substeps
-        self.stages = [parse(stage.condition, self.task.signals) for stage in self.task.stages]
+        self.stages = [self.task.parsed(stage.condition) for stage in self.task.stages]
         self._predicates = {str(p): p for p in self.task.formula.predicates}
-        self.goal = parse(self.task.goal, self.task.signals)
+        self.goal = self.task.goal_formula
         self._open(cameras, images, size)
         shapes = {"joint_pos": (robot.dof,), "joint_vel": (robot.dof,), "time_s": (1,)} | dict(self.task.observation)
         self._numbers = {name: spaces.Box(-np.inf, np.inf, shape, np.float64) for name, shape in shapes.items()}
@@ -503,20 +502,20 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     def _like(self, sample: Mapping[str, np.ndarray], given: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """A given instance as numbers, if it is one such as the task draws; any joint may start elsewhere than at 0."""
-        known = {**{name: np.zeros(1) for name in self.task.joints}, **sample}
+        known = {**sample, **{name: np.zeros(1) for name in self.task.joints if name not in sample}}
         for name in given:
             if name not in known:
                 raise RoboError(f"instance of {self.task.name}: {UnknownNameError('key', name, known)}")
-        instance = {}
-        for name, like in known.items():
+        for name in sample:
             if name not in given:
-                if name not in sample:
-                    continue
                 raise RoboError(f"instance of {self.task.name} lacks {name!r}; it needs {', '.join(sample)}")
+        instance = {}
+        for name, numbers in given.items():
+            like = known[name]
             try:
-                value = np.array(given[name], float)
+                value = np.array(numbers, float)
             except (TypeError, ValueError) as error:
-                raise RoboError(f"instance of {self.task.name}: {name} is {given[name]!r}, no numbers") from error
+                raise RoboError(f"instance of {self.task.name}: {name} is {numbers!r}, no numbers") from error
             if value.shape != like.shape or not np.isfinite(value).all():
                 raise RoboError(
                     f"instance of {self.task.name}: {name} must be {like.shape} finite numbers, not {value}"

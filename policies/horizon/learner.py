@@ -16,7 +16,6 @@ from policies.horizon.config import HorizonConfig
 from policies.horizon.episodes import around_of, episode, rewards, truth, until_done
 from policies.horizon.film import imagination, played
 from policies.horizon.network import HorizonNetwork
-from policies.horizon.pixels import Pixels
 from policies.horizon.score import score_of
 from policies.horizon.seeing import Frames, Seeing
 from policies.imitation.config import DoConfig, SeeConfig
@@ -64,7 +63,6 @@ class HorizonLearner(Learner):
         if config.sense.ready:
             self._to_see = 0
             self._take(Path(config.sense.ready))
-        self._pixels = Pixels(task, config.mae.views)
         demos = [self._frames(self._demo(i)) for i in range(len(self.demos.spans))]
         self.seeing = Seeing(self.sight, config.sense, demos, seed, device)
         self.replay = Replay(config.explore.capacity, seed)
@@ -233,7 +231,7 @@ class HorizonLearner(Learner):
         """All that is to be seen in an episode."""
         won = rewards(self.task, self.config, np.asarray(values["signals"], np.float32))
         state = np.asarray(values["observation.state"], float)
-        pixels = self._pixels.at(state, around_of(values))
+        pixels = self.network.pixels.at(state, around_of(values))
         return Frames.of(self.config.mae.views, values, won, truth(self.task, values), pixels)
 
     def _demo(self, number: int) -> Episode:

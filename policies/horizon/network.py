@@ -35,6 +35,7 @@ class HorizonNetwork(nn.Module):
 
     Attributes:
         learns_on: Whether marks go on learning from what is lived.
+        pixels: Where in pictures things are, and what follows from that.
         begun: Whether world model and actor have learned anything yet; else whoever acts moves at random.
     """
 
@@ -55,7 +56,7 @@ class HorizonNetwork(nn.Module):
         signals = len(task.signals) + (tool.count(task) if known else 0)
         self.agent = Agent(world, features, ACTIONS, proprio, signals, seed, plain, aims(task, config))
         self.task = task
-        self._pixels = Pixels(task, config.mae.views)
+        self.pixels = Pixels(task, config.mae.views)
         self._places = np.array(tool.placed(task), int)[:, None] + np.arange(3)
         self.register_buffer("begun", torch.zeros((), dtype=torch.bool))
 
@@ -74,9 +75,10 @@ class HorizonNetwork(nn.Module):
             return features.cpu().numpy()
         scene = marks.scene(features).cpu().numpy().astype(float)
         if marks.things:
-            told = (marks.spread(features)[:, self._places], *marks.pointed(features))
-            believed = (x.detach().cpu().double().numpy() for x in told)
-            scene[:, self._places] = self._pixels.refined(state, scene[:, self._places], *believed)
+            spread, off = marks.off(features)
+            said = (spread[:, self._places], marks.pointed(features), off)
+            believed = (x.detach().cpu().double().numpy() for x in said)
+            scene[:, self._places] = self.pixels.refined(state, scene[:, self._places], *believed)
         told = tool.around_it(self.task, state, scene).astype(np.float32)
         drawn = features[:, : self.sight.mae.feature_size].cpu().numpy()
         return np.concatenate([drawn, told], axis=1)

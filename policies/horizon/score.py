@@ -6,7 +6,6 @@ from policies.horizon import tool
 from policies.horizon.config import HorizonConfig
 from policies.horizon.network import truths
 from policies.world.actor import Score, formula_score
-from tasks.stl import parse
 from tasks.tabletop.base import TabletopTask
 
 
@@ -17,7 +16,7 @@ def score_of(task: TabletopTask, config: HorizonConfig) -> Score | None:
     """
     if not (config.world.actor.robustness or config.world.plan.robustness):
         return None
-    formula = parse(f"eventually({task.goal}) and always({task.safety})", signals=task.signals)
+    formula = task.parsed(f"eventually({task.goal}) and always({task.safety})")
     names = dict.fromkeys(task.signals, 1)
     if truths(task, config):
         names["_around"] = tool.count(task)

@@ -16,7 +16,7 @@ Tensor = torch.Tensor
 BEYOND = 5.0
 """Deviations: what fell off the table is far away, however far."""
 DOUBTS = 64
-"""Hidden units of how far pointing is off."""
+"""Hidden units of how far it is off."""
 NEAR = 5.0
 """Weight of distances in pictures beside cross-entropies."""
 NOWHERE = 1.0
@@ -151,19 +151,19 @@ class Marks(nn.Module):
         """What `forward` (B, size) told, (B, numbers), in its own units."""
         return self.scale.back(seen[:, -self.numbers :])
 
-    def spread(self, seen: Tensor) -> Tensor:
-        """How far `scene` usually is off, (B, numbers), in its own units: medians of errors like these."""
-        told, _ = self._doubts(self._found(seen))
-        return told.clamp(*LOG_SCALES).exp() * self.scale.std
+    def pointed(self, seen: Tensor) -> Tensor:
+        """Where things are in pictures, by `forward` (B, size): right and down, in -1..1 from edge to edge,
+        (B, views, things, 2)."""
+        return self.trunk.places(self._found(seen))
 
-    def pointed(self, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Where things are in pictures, by `forward` (B, size), and how far that usually is off.
+    def off(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """How far what `forward` (B, size) says usually is off: medians of errors where things look alike.
 
         Returns:
-            Right and down, in -1..1 from edge to edge, (B, views, things, 2); in the same unit, (B, views, things).
+            Of `scene`, in its own units, (B, numbers); of `pointed`, in its unit, (B, views, things).
         """
-        found = self._found(seen)
-        return self.trunk.places(found), self._doubts(found)[1].clamp(*LOG_SCALES).exp()
+        told, places = (logs.clamp(*LOG_SCALES).exp() for logs in self._doubts(self._found(seen)))
+        return told * self.scale.std, places
 
     def _found(self, seen: Tensor) -> Tensor:
         return seen[:, -self.size : -self.numbers]

@@ -16,11 +16,13 @@ from policies.observed import frame
 from policies.perception.mae_config import preset
 from policies.perception.marks_config import MarksConfig
 from policies.perception.sight import Sight
+from policies.world.config import WorldConfig
 from policies.world.model import Batch, WorldModel
 from policies.world.replay import Replay
 from robo.bench import Report
-from robo.bench.mae import train
-from robo.core.errors import ConfigError, UnknownNameError
+from robo.bench.horizon import SWAY
+from robo.bench.mae import HELD_OUT, in_windows, train
+from robo.core.errors import ConfigError
 from robo.data.collect import FIRST_SEED, actor
 from robo.evaluate.evaluation import one_thread
 from sim.randomise import Randomisation
@@ -29,17 +31,13 @@ from tasks.registry import load_task
 from tasks.tabletop.base import TabletopTask, tabletop_task
 
 LOOKS = Randomisation(colour=0.3, texture=1.0, light=0.6)
-OBJECTIVES = ("features", "target", "bottleneck")
-SWAY = 0.2
-HELD_OUT = 1_000
-"""Seeds of held-out episodes come so much later."""
 JUDGED = 512
 """Sequences of held-out episodes."""
 
 
 def distractors_bench(
     task: str = "pick_and_place",
-    objectives: Sequence[str] = OBJECTIVES,
+    objectives: Sequence[str] = ("features", "target", "bottleneck"),
     views: Sequence[str] = ("front", "wrist"),
     episodes: int = 60,
     held_out: int = 20,
@@ -71,14 +69,12 @@ def distractors_bench(
     Raises:
         RoboError: A name is unknown or a number out of range.
     """
-    for name in objectives:
-        if name not in OBJECTIVES:
-            raise UnknownNameError("objective", name, OBJECTIVES, "robo-bench distractors --help")
     if min(episodes, held_out, steps, seen, ahead) < 1 or min(change_s, minutes) <= 0 or not (seeds and views):
         raise ConfigError("episodes, steps, moments, change_s, minutes and the numbers of seeds and views are positive")
     loaded, base = tabletop_task(load_task(task)), PRESETS["small"]
     mae = preset("small", views=tuple(views), masked_views=len(views) - 1)
     config = replace(base, mae=mae, marks=MarksConfig(on=False), train=replace(base.train, truth=False))
+    models = {name: replace(base.world.model, objective=name) for name in objectives}
     found: dict[str, dict[str, list[float]]] = {name: {} for name in objectives}
     standing = {}
     for world, looks in (("as it is", None), ("changing", LOOKS)):
@@ -89,8 +85,8 @@ def distractors_bench(
             replay, judged = (_moments(loaded, config, sight, each) for each in (recorded, others))
             batch = Batch.of(judged.sample(JUDGED, seen + ahead))
             standing[world] = _error(batch, batch.signals[:, seen - 1 : seen].expand(-1, ahead, -1), seen)
-            for name in objectives:
-                made = replace(config, world=replace(base.world, model=replace(base.world.model, objective=name)))
+            for name, model in models.items():
+                made = replace(base.world, model=model)
                 found[name][world] = [_foretold(made, replay, batch, steps, seen, seed) for seed in seeds]
     rows: list[dict[str, Any]] = [{"objective": name, **_columns(errors)} for name, errors in found.items()]
     rows.append({"objective": "(true signals stay as last seen)", **_columns({k: [v] for k, v in standing.items()})})
@@ -140,10 +136,8 @@ def _sight(config: HorizonConfig, episodes: Sequence[dict[str, np.ndarray]], min
     """What sees, after training on pictures alone."""
     mae, windows, rewards = config.mae, [], []
     for each in episodes:
-        count = len(each["signals"])
-        rows = np.arange(0, count - mae.frames + 1, mae.frames)[:, None] + np.arange(mae.frames)
-        windows.append(np.stack([each[f"rgb_{view}"] for view in mae.views], axis=1)[rows])
-        rewards.append(each["reward"][:, 0].astype(np.float32)[rows])
+        windows.append(in_windows(np.stack([each[f"rgb_{view}"] for view in mae.views], axis=1), mae.frames))
+        rewards.append(in_windows(each["reward"][:, 0].astype(np.float32), mae.frames))
     pictures, told = (torch.from_numpy(np.concatenate(x)) for x in (windows, rewards))
     rate = config.sense.learning_rate
     sight = Sight(mae, config.marks, 0)
@@ -172,9 +166,9 @@ def _error(batch: Batch, told: torch.Tensor, seen: int) -> float:
     return float(((told - true).abs() / spread)[counts].mean())
 
 
-def _foretold(config: HorizonConfig, replay: Replay, judged: Batch, steps: int, seen: int, seed: int) -> float:
+def _foretold(world: WorldConfig, replay: Replay, judged: Batch, steps: int, seen: int, seed: int) -> float:
     """Train a world model; its error on what was held out."""
-    world, length = config.world, judged.actions.shape[1]
+    length = judged.actions.shape[1]
     torch.manual_seed(seed)
     replay.rng = np.random.default_rng(seed)
     drawn = Batch.of(replay.sample(8 * (world.batch + world.demos), world.length))

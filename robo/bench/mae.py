@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from policies.perception.mae import MultiViewMae
 
-HELD_OUT = 1_000_000
-"""Seeds of held-out episodes come so much later."""
+HELD_OUT, GLANCES = 1_000, 1_000_000
+"""Seeds of held-out episodes and of glances come so much later."""
 EVERY = 4
 """Every so many-th of held-out windows is looked at."""
 WARM_UP, CLIP = 50, 1.0
@@ -77,7 +77,9 @@ def mae_bench(
     import torch
 
     if min(expert, held_out, batch, threads) < 1 or min(random, random_steps, glances) < 0:
-        raise ConfigError("expert, held_out, batch and threads must be at least 1, and random, random_steps, glances 0")
+        raise ConfigError(
+            "expert, held_out, batch and threads must be at least 1; random, random_steps and glances not negative"
+        )
     if min(minutes, learning_rate) <= 0:
         raise ConfigError("minutes and learning_rate must be positive")
     config = preset(size, views=tuple(views))
@@ -141,8 +143,8 @@ def record(task: str, config: MaeConfig, episodes: Sequence[Some], seed: int) ->
     for some in episodes:
         acting = actor(some.policy, loaded)
         for _ in range(some.count):
-            begins = {"instance": start(loaded, FIRST_SEED + seed)} if some.anywhere else {}
-            obs, _ = env.reset(seed=FIRST_SEED + seed, options=begins)
+            first = FIRST_SEED + seed + (GLANCES if some.anywhere else 0)
+            obs, _ = env.reset(seed=first, options={"instance": start(loaded, first)} if some.anywhere else {})
             acting.reset(obs, seed)
             seed, seen, reward, ended = seed + 1, [], [], False
             while not ended:
@@ -150,11 +152,15 @@ def record(task: str, config: MaeConfig, episodes: Sequence[Some], seed: int) ->
                 seen.append(np.stack([obs[f"rgb_{view}"] for view in config.views]))
                 reward.append(r)
                 ended = terminated or truncated or len(seen) == some.most
-            starts = np.arange(0, len(seen) - config.frames + 1, config.frames)[:, None] + np.arange(config.frames)
-            windows.append(np.stack(seen)[starts])
-            rewards.append(np.array(reward, np.float32)[starts])
+            windows.append(in_windows(np.stack(seen), config.frames))
+            rewards.append(in_windows(np.array(reward, np.float32), config.frames))
     env.close()
     return torch.from_numpy(np.concatenate(windows)), torch.from_numpy(np.concatenate(rewards))
+
+
+def in_windows(rows: np.ndarray, frames: int) -> np.ndarray:
+    """Rows (n, ...) of an episode, so many at once, (n // frames, frames, ...); what is left over is left out."""
+    return rows[: len(rows) // frames * frames].reshape(-1, frames, *rows.shape[1:])
 
 
 def train(

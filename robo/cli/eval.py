@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from robo.core.progress import progress
     from robo.data.rollout import Rollout
     from robo.evaluate.evaluation import evaluate
-    from robo.evaluate.loading import MARGIN, load_run
+    from robo.evaluate.loading import load_run
     from robo.train.config import altered
     from robo.train.loop import shown
     from robo.train.run import Run
@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             on_rollout=on_rollout,
         )
     record = result.record() | ({"options": options} if options else {})
-    if run.margin is not None and MARGIN not in options:
+    if run.margin is not None and "plan.conformal" not in options:
         record["conformal"] = run.margin
     write_json(run.path / "eval.json", record)
     written = [shown(run.path / "eval.json")]

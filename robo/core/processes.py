@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+from functools import cache
 from typing import Any
 
 _LIBRARIES = (
@@ -19,7 +20,12 @@ _LIBRARIES = (
 )
 """What all of them import, and what takes seconds."""
 
-_renderers: list[str | None] = []
+
+@cache
+def _first_renderer() -> str | None:
+    """``MUJOCO_GL`` when the server begins, which is at the first process."""
+    multiprocessing.set_forkserver_preload(list(_LIBRARIES))
+    return os.environ.get("MUJOCO_GL")
 
 
 def process_context() -> Any:
@@ -31,8 +37,5 @@ def process_context() -> Any:
     """
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
-    renderer = os.environ.get("MUJOCO_GL")
-    if not _renderers:
-        _renderers.append(renderer)
-        multiprocessing.set_forkserver_preload(list(_LIBRARIES))
-    return multiprocessing.get_context("forkserver" if _renderers == [renderer] else "spawn")
+    same = os.environ.get("MUJOCO_GL") == _first_renderer()
+    return multiprocessing.get_context("forkserver" if same else "spawn")

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from policies.learner import AnyPolicy
-from robo.train.config import altered
 from robo.train.run import Run
 from tasks.task import Task
-
-MARGIN = "plan.conformal"
-"""Key of what `robo-calibrate` measures; given, it wins over that."""
 
 
 def load_run(path: str | Path, options: Mapping[str, str] | None = None) -> tuple[Task, AnyPolicy]:
@@ -26,9 +21,4 @@ def load_run(path: str | Path, options: Mapping[str, str] | None = None) -> tupl
         RoboError: The run, its task or its checkpoint does not load, or not with other sizes; or an option is wrong.
     """
     run = Run.open(path)
-    if not options:
-        return run.task(), run.policy()
-    settings = altered(run.config, options).settings
-    if run.margin is not None and MARGIN not in options:
-        settings = replace(settings, plan=replace(settings.plan, conformal=run.margin))
-    return run.task(), run.policy(settings=settings)
+    return run.task(), run.policy(options=options)

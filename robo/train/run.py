@@ -26,7 +26,7 @@ from robo.core.files import (
     write_tensors,
     write_text,
 )
-from robo.train.config import Config, build, read_config
+from robo.train.config import Config, altered, build, read_config
 from tasks.registry import is_task_file
 from tasks.task import Task
 
@@ -194,16 +194,18 @@ class Run:
         """
         return self._task
 
-    def policy(self, device: str = "cpu", settings: Any = None) -> AnyPolicy:
+    def policy(self, device: str = "cpu", settings: Any = None, options: Mapping[str, str] | None = None) -> AnyPolicy:
         """The trained policy, with the weights of the latest checkpoint.
 
         Args:
             device: Where it computes.
             settings: The policy kind's config to use instead of the run's own, for comparisons. The run's own
                 subtracts the margin that robo-calibrate measured for these weights, if it did.
+            options: Keys of the run's own that are to be other, see `robo.train.config.altered`.
 
         Raises:
             RunError: There is no checkpoint yet, or it is half-written or corrupt.
+            ConfigError: An option is wrong.
         """
         checkpoint = self.latest()
         if checkpoint is None:
@@ -212,6 +214,8 @@ class Run:
             settings, margin = self.config.settings, self.margin
             if margin is not None:
                 settings = replace(settings, plan=replace(settings.plan, conformal=margin))
+            if options:
+                settings = altered(replace(self.config, settings=settings), options).settings
         return self.config.kind.load(self.task(), settings, checkpoint.weights(device), device)
 
     @property

@@ -114,6 +114,12 @@ def test_the_command_measures_keeps_and_checks(tmp_path, monkeypatch, capsys) ->
     assert isinstance(policy, NpcPolicy) and policy.config.conformal == kept["margin"], "from now on it plans with it"
     assert robo_eval.main(["bench/maze", "--episodes", "1"]) == 0
     assert f"margin of {kept['margin']:.4f}" in capsys.readouterr().out.replace("\n", "").replace("  ", " ")
+    for options, margin in (({"plan.samples": "128"}, kept["margin"]), ({"plan.conformal": "0.5"}, 0.5)):
+        changed = run.policy(options=options)
+        assert isinstance(changed, NpcPolicy) and changed.config.conformal == margin, "what is asked for wins"
+    assert robo_eval.main(["bench/maze", "--episodes", "1", "--plan.conformal", "0.5"]) == 0
+    out = capsys.readouterr().out
+    assert "plan.conformal 0.5" in out and "margin of" not in out
     again = calibrate(run.path, mismatch=0.1, delay_s=0.02, level=0.9, episodes=30, check=0)
     assert again["margin"] == kept["margin"], "measured without the margin that is there already"
     (run.path / "calibration.json").write_text(json.dumps(kept | {"weights": "0" * 64}))

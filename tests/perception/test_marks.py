@@ -129,9 +129,9 @@ def test_who_is_told_where_in_pictures_a_thing_is_points_at_it() -> None:
     assert (found - pixels(wanted)[:, :, 0]).abs().mean() < 0.12  # at random: a half
     # The same from what it tells others, with how far that is off.
     with torch.no_grad():
-        places, off = marks.pointed(marks(new))
+        places, (spread, off) = marks.pointed(marks(new)), marks.off(marks(new))
     torch.testing.assert_close(places[:, :, 0], found)
-    assert off.shape == (64, 2, 1) and off.min() > 0
+    assert off.shape == (64, 2, 1) and off.min() > 0 and spread.shape == (64, 4) and spread.min() > 0
     # What is in no picture teaches nothing of where it is.
     gone = torch.full((8, 2, 1, 2), float("inf"))
     told, pointing, _ = marks.loss({view: x[:8] for view, x in seen.items()}, truth[:8], gone)
@@ -159,12 +159,12 @@ def test_it_says_how_far_it_is_off() -> None:
     assert all(torch.equal(value, before[name]) for name, value in marks.trunk.state_dict().items())
     with torch.no_grad():
         told = marks(seen)
-        places, off = marks.pointed(told)
+        places, (spread, off) = marks.pointed(told), marks.off(told)
         errors = (marks.scene(told) - truth).abs()
     real = (places - pixels)[:, 0].norm(dim=-1)
     assert 0.3 < (real < off[:, 0]).float().mean() < 0.7  # medians
     assert (off[:, 1] > 0.7).all()
-    assert ((errors < marks.spread(told)).float().mean(0)[:3] - 0.5).abs().max() < 0.2  # the last one never differs
+    assert ((errors < spread).float().mean(0)[:3] - 0.5).abs().max() < 0.2  # the last one never differs
 
 
 def test_what_cannot_be_is_one_clear_error() -> None:
