@@ -520,9 +520,11 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
                 raise RoboError(
                     f"instance of {self.task.name}: {name} must be {like.shape} finite numbers, not {value}"
                 )
-            low, high = self.task.joint_ranges.get(name, (-np.inf, np.inf))
-            if not (low <= value).all() or not (value <= high).all():
-                raise RoboError(f"instance of {self.task.name}: {name} must lie in [{low:g}, {high:g}], not {value}")
+            joint = self.task.mechanisms.get(name)
+            if joint and not joint.low <= float(value[0]) <= joint.high:
+                raise RoboError(
+                    f"instance of {self.task.name}: {name} must lie in [{joint.low:g}, {joint.high:g}], not {value}"
+                )
             instance[name] = value
         return instance
 

@@ -13,7 +13,7 @@ import torch
 from policies.horizon import tool
 from policies.horizon.aims import Shown
 from policies.horizon.config import HorizonConfig
-from policies.horizon.episodes import around_of, episode, rewards, truth, until_done
+from policies.horizon.episodes import episode, rewards, truth, until_done
 from policies.horizon.film import imagination, played
 from policies.horizon.network import HorizonNetwork
 from policies.horizon.score import score_of
@@ -231,8 +231,8 @@ class HorizonLearner(Learner):
         """All that is to be seen in an episode."""
         won = rewards(self.task, self.config, np.asarray(values["signals"], np.float32))
         state = np.asarray(values["observation.state"], float)
-        pixels = self.network.pixels.at(state, around_of(values))
-        return Frames.of(self.config.mae.views, values, won, truth(self.task, values), pixels)
+        scene = truth(self.task, values)
+        return Frames.of(self.config.mae.views, values, won, scene, self.network.pixels.at(state, scene))
 
     def _demo(self, number: int) -> Episode:
         """A demonstration as `Explorer.finish` tells episodes."""

@@ -43,10 +43,10 @@ class HorizonNetwork(nn.Module):
 
     def __init__(self, task: TabletopTask, config: HorizonConfig, seed: int = 0) -> None:
         super().__init__()
-        known = truths(task, config)
+        known, self.pixels = truths(task, config), Pixels(task, config.mae.views)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.sight = Sight(config.mae, config.marks, known, len(tool.places(task)))
+            self.sight = Sight(config.mae, config.marks, known, self.pixels.count)
         self.learns_on = self.sight.marks is not None and config.sense.refresh > 0
         proprio = tool.OWN + len(told(task))
         world: WorldConfig = config.world
@@ -56,8 +56,6 @@ class HorizonNetwork(nn.Module):
         signals = len(task.signals) + (tool.count(task) if known else 0)
         self.agent = Agent(world, features, ACTIONS, proprio, signals, seed, plain, aims(task, config))
         self.task = task
-        self.pixels = Pixels(task, config.mae.views)
-        self._places = np.array(tool.placed(task), int)[:, None] + np.arange(3)
         self.register_buffer("begun", torch.zeros((), dtype=torch.bool))
 
     def seen(self, features: torch.Tensor, state: np.ndarray) -> np.ndarray:
@@ -76,9 +74,8 @@ class HorizonNetwork(nn.Module):
         scene = marks.scene(features).cpu().numpy().astype(float)
         if marks.things:
             spread, off = marks.off(features)
-            said = (spread[:, self._places], marks.pointed(features), off)
-            believed = (x.detach().cpu().double().numpy() for x in said)
-            scene[:, self._places] = self.pixels.refined(state, scene[:, self._places], *believed)
+            believed = (x.detach().cpu().double().numpy() for x in (spread, marks.pointed(features), off))
+            scene = self.pixels.corrected(state, scene, *believed)
         told = tool.around_it(self.task, state, scene).astype(np.float32)
         drawn = features[:, : self.sight.mae.feature_size].cpu().numpy()
         return np.concatenate([drawn, told], axis=1)

@@ -11,6 +11,8 @@ from policies.horizon import tool
 from robo.core.errors import UnknownNameError
 from tasks.tabletop.base import TabletopTask
 
+Cameras = tuple[np.ndarray, np.ndarray]
+"""Axes (T, V, 3, 3), columns right, up and back, and middles (T, V, 3), in the frame of the base."""
 NEAR_M = 0.01
 """What is nearer to a camera, or behind it, is in no picture."""
 ROUNDS, OUTLYING = 4, 2.0
@@ -18,6 +20,9 @@ ROUNDS, OUTLYING = 4, 2.0
 GUESSED, LEAST_M = 3.0, 1e-3
 """A guess is off by so many times what is said, for part of it is known by heart and of unseen scenes is not; and it is
 never surer than that."""
+
+SHARES = 33
+"""Of the range of a joint that are tried, and again of what is between those next to the best."""
 
 
 class Pixels:
@@ -27,12 +32,17 @@ class Pixels:
         task: The task.
         views: Names of its cameras.
 
+    Attributes:
+        count: Of places: first of bodies, then where those of joints are taken.
+
     Raises:
         UnknownNameError: It has no such camera.
     """
 
     def __init__(self, task: TabletopTask, views: Sequence[str]) -> None:
-        self._places = tool.places(task)
+        self._places = np.array(tool.placed(task), int)[:, None] + np.arange(3)
+        self._handles = tool.handles(task)
+        self.count = len(self._places) + len(self._handles)
         cameras = {camera.name: camera for camera in task.cameras}
         for view in views:
             if view not in cameras:
@@ -46,26 +56,51 @@ class Pixels:
         self._axes[self._held] = hand[:3, :3] @ self._axes[self._held]
         self._middles[self._held] = self._middles[self._held] @ hand[:3, :3].T + hand[:3, 3]
 
-    def refined(
-        self, state: np.ndarray, guess: np.ndarray, spread: np.ndarray, pixels: np.ndarray, off: np.ndarray
-    ) -> np.ndarray:
-        """Places that fit both a guess and where each view shows them: Gauss-Newton steps from the guess.
+    def at(self, state: np.ndarray, scene: np.ndarray) -> np.ndarray:
+        """Where places are in each view, (T, V, count, 2): right and down, the picture from -1 to 1; infinite behind
+        it.
 
-        Views that disagree with all the rest count less (Cauchy's weights, Holland and Welsch 1977), and not at all
-        where the guess is in none of their pictures.
+        What hides them is not asked.
 
         Args:
             state: ``observation.state``, (T, J + 8).
-            guess: Places in the frame of the base, (T, P, 3) [m].
-            spread: How far the guess usually is off, (T, P, 3) [m].
-            pixels: Where they are seen, (T, V, P, 2), see `at`.
-            off: How far that usually is off, (T, V, P).
+            scene: See `policies.horizon.tool.scene`, (T, K).
+        """
+        there = [scene[:, self._places], *(each.at(scene, scene[:, [each.value]]) for each in self._handles)]
+        return self._see(self._cameras(state), np.concatenate(there, axis=1))[0]
+
+    def corrected(
+        self, state: np.ndarray, scene: np.ndarray, spread: np.ndarray, pixels: np.ndarray, off: np.ndarray
+    ) -> np.ndarray:
+        """A scene whose places and joints fit both a guess and where each view shows them.
+
+        Views that disagree with all the rest count less (Cauchy's weights, Holland and Welsch 1977).
+
+        Args:
+            state: ``observation.state``, (T, J + 8).
+            scene: The guess, see `policies.horizon.tool.scene`, (T, K).
+            spread: How far it usually is off, (T, K).
+            pixels: Where places are seen, (T, V, count, 2), see `at`.
+            off: How far that usually is off, (T, V, count).
 
         Returns:
-            (T, P, 3) [m].
+            (T, K).
         """
-        found, trust = guess, 1 / np.maximum(GUESSED * spread, LEAST_M) ** 2
-        cameras = self._cameras(state)
+        found, trust, cameras = scene.copy(), 1 / np.maximum(GUESSED * spread, LEAST_M), self._cameras(state)
+        count = len(self._places)
+        found[:, self._places] = self._triangulated(
+            cameras, scene[:, self._places], trust[:, self._places], pixels[:, :, :count], off[:, :, :count]
+        )
+        for i, each in enumerate(self._handles, count):
+            guess, sure = scene[:, each.value], trust[:, each.value]
+            found[:, each.value] = self._opened(cameras, each, found, guess, sure, pixels[:, :, i], off[:, :, i])
+        return found
+
+    def _triangulated(
+        self, cameras: Cameras, guess: np.ndarray, trust: np.ndarray, pixels: np.ndarray, off: np.ndarray
+    ) -> np.ndarray:
+        """Places (T, P, 3) by Gauss-Newton steps from a guess; of views, those in whose pictures the guess is."""
+        found, trust = guess, trust**2
         shown = (np.abs(self._see(cameras, guess)[0]) < 1).all(axis=-1)
         for _ in range(ROUNDS):
             seen, slopes = self._see(cameras, found)
@@ -82,27 +117,39 @@ class Pixels:
             found = found + np.linalg.solve(normal, pull)[..., 0]
         return found
 
-    def at(self, state: np.ndarray, around: np.ndarray) -> np.ndarray:
-        """Where places are in each view, (T, V, P, 2): right and down, the picture from -1 to 1; infinite behind it.
+    def _opened(
+        self,
+        cameras: Cameras,
+        handle: tool.Handle,
+        scene: np.ndarray,
+        guess: np.ndarray,
+        trust: np.ndarray,
+        pixels: np.ndarray,
+        off: np.ndarray,
+    ) -> np.ndarray:
+        """Of all there is the value (T,) of a joint that fits best: a guess can be at the wrong end."""
+        step, best = (handle.joint.high - handle.joint.low) / (SHARES - 1), np.zeros(0)
+        tried = np.broadcast_to(np.linspace(handle.joint.low, handle.joint.high, SHARES), (len(scene), SHARES))
+        for _ in range(2):  # the second time between the neighbours of the best
+            seen = self._see(cameras, handle.at(scene, tried))[0]
+            with np.errstate(invalid="ignore"):
+                far = np.linalg.norm(pixels[:, :, None] - seen, axis=-1)
+            # Beyond the edge of a picture nothing is pointed at; all that is known is that it is not within.
+            far = np.where((np.abs(seen) < 1).all(axis=-1), far, 1.0) / off[..., None]
+            doubt = np.log1p((far / OUTLYING) ** 2).sum(axis=1)
+            doubt += np.log1p(((tried - guess[:, None]) * trust[:, None] / OUTLYING) ** 2)
+            best = tried[np.arange(len(tried)), doubt.argmin(axis=1)]
+            near = best[:, None] + step * np.linspace(-1, 1, SHARES)
+            tried = near.clip(handle.joint.low, handle.joint.high)
+        return best
 
-        What hides them is not asked.
-
-        Args:
-            state: ``observation.state``, (T, J + 8).
-            around: ``observation.environment_state``, (T, E).
-        """
-        starts = np.array(self._places, int)[:, None] + np.arange(3)
-        there = around[:, starts].reshape(len(state), -1, 3)
-        return self._see(self._cameras(state), there)[0]
-
-    def _cameras(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Axes (T, V, 3, 3), columns right, up and back, and middles (T, V, 3) of cameras in the frame of the base."""
+    def _cameras(self, state: np.ndarray) -> Cameras:
         turned, held = tool.turned(state)[:, None], self._held[:, None]
         axes = np.where(held[..., None], turned @ self._axes, self._axes)
         middles = np.where(held, state[:, None, -7:-4] + (turned @ self._middles[..., None])[..., 0], self._middles)
         return axes, middles
 
-    def _see(self, cameras: tuple[np.ndarray, np.ndarray], there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _see(self, cameras: Cameras, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places (T, P, 3): where they are seen, (T, V, P, 2), and how that changes with them, (T, V, P, 2, 3)."""
         axes, middles = cameras
         at = (there[:, None] - middles[:, :, None]) @ axes

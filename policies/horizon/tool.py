@@ -13,11 +13,14 @@ import numpy as np
 
 from policies.observed import around
 from tasks.tabletop.base import TabletopTask
+from tasks.tabletop.mechanisms import Mechanism
 from tasks.tabletop.turns import into, matrix, out_of
 
 PLACE, QUAT = "_pos", "_quat_wxyz"
 LEAST = {PLACE: 0.02, QUAT: 0.3}
 """Deviations of `scene` that are reckoned with where demonstrations differ less: things are pushed and tipped."""
+TINY = 1e-9
+"""What is shorter has no direction."""
 OWN = 8
 """Numbers of `own`."""
 
@@ -36,6 +39,25 @@ class Part(NamedTuple):
     fold: int
     rows: slice
     size: int
+
+
+class Handle(NamedTuple):
+    """Where the body of a joint is taken; `place`, `turn` and `value` say where in `scene` its fixture's place and
+    orientation begin, and where the joint is."""
+
+    joint: Mechanism
+    place: int
+    turn: int
+    value: int
+
+    def at(self, scene: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Where it is in the frame of the base, (T, G, 3) [m], if in scenes (T, K) the joint is at values (T, G)."""
+        ahead, across = (scene[:, self.turn + i : self.turn + i + 3] for i in (0, 3))
+        ahead = ahead / np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), TINY)
+        across = across - (across * ahead).sum(axis=1, keepdims=True) * ahead
+        across = across / np.maximum(np.linalg.norm(across, axis=1, keepdims=True), TINY)
+        turn = np.stack([ahead, across, np.cross(ahead, across)], axis=1)  # rows: the fixture's axes
+        return scene[:, None, self.place : self.place + 3] + self.joint.at(values) @ turn
 
 
 def turned(state: np.ndarray) -> np.ndarray:
@@ -91,6 +113,16 @@ def orientations(task: TabletopTask) -> list[int]:
 def joints(task: TabletopTask) -> list[int]:
     """Where in ``observation.environment_state`` joints of fixtures are."""
     return [row for part in _parts(task) if not part.kind for row in range(part.rows.start, part.rows.stop)]
+
+
+def handles(task: TabletopTask) -> list[Handle]:
+    """Of each joint of a fixture."""
+    names = [name for name in around(task) if name not in task.variation]
+    firsts = dict(zip(names, itertools.accumulate((part.size for part in _parts(task)), initial=0), strict=False))
+    return [
+        Handle(joint, firsts[joint.fixture + PLACE], firsts[joint.fixture + QUAT], firsts[name])
+        for name, joint in task.mechanisms.items()
+    ]
 
 
 def scene(task: TabletopTask, state: np.ndarray, values: np.ndarray) -> np.ndarray:

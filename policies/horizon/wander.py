@@ -54,9 +54,9 @@ def start(task: TabletopTask, seed: int) -> dict[str, np.ndarray]:
     with joints of fixtures, such as drawers, anywhere."""
     rng, bodies = np.random.default_rng([seed, 1]), (*task.things, *task.fixtures)
     instance, ajar = task.sample(np.random.default_rng(seed)), np.random.default_rng([seed, 2])
-    for name in task.joints:
+    for name, joint in task.mechanisms.items():
         if ajar.uniform() < AJAR:
-            instance[name] = ajar.uniform(*task.joint_ranges[name], size=1)
+            instance[name] = ajar.uniform(joint.low, joint.high, size=1)
     for _ in range(TRIES):
         place = _anywhere(task, rng)
         if bodies and rng.uniform() < LOOKING:

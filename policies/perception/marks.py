@@ -41,12 +41,12 @@ class Trunk(nn.Module):
         super().__init__()
         self.views = tuple(views)
         eyes = [_Eye(channels, points, looks, things) for _ in self.views]
-        self._points, self._things, self._sizes = points, things, [eye.size for eye in eyes]
+        self._things, self._sizes = things, [eye.size for eye in eyes]
         self.feature_size, self.eyes = sum(self._sizes), nn.ModuleList(eyes)
 
     def forward(self, pictures: Pictures) -> tuple[Tensor, Tensor]:
         """Of one frame of each view, (B, feature_size), places in -1..1 before the rest of each view; and how much each
-        cell of the last maps is where each thing is, logits (B, views, things, h, w).
+        cell of the last maps but one is where each thing is, logits (B, views, things, h, w).
 
         Raises:
             UnknownNameError, ConfigError: Not the views there are, or pictures of another type.
@@ -57,12 +57,8 @@ class Trunk(nn.Module):
 
     def places(self, found: Tensor) -> Tensor:
         """Mean places of things in what was found (B, feature_size): right and down, (B, views, things, 2)."""
-        count, things = self._things + self._points, self._things
-        views = [
-            torch.stack([part[:, count : count + things], part[:, :things]], dim=-1)
-            for part in found.split(self._sizes, dim=1)
-        ]
-        return torch.stack(views, dim=1)
+        views = [part[:, : 2 * self._things].unflatten(1, (2, -1)) for part in found.split(self._sizes, dim=1)]
+        return torch.stack(views, dim=1).flip(2).transpose(2, 3)
 
 
 class _Eye(nn.Module):
@@ -87,6 +83,7 @@ class _Eye(nn.Module):
         )
         self.points = nn.Conv2d(last, things + points, 1)
         self.looks = nn.Conv2d(channels[self._near], looks, 1) if looks else None
+        self.fine = nn.Conv2d(channels[self._near], things, 3, padding=1) if things else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         maps = []
@@ -94,17 +91,23 @@ class _Eye(nn.Module):
             x = halving(x)
             maps.append(x)
         points, near = self.points(nn.functional.relu(x + self.block(x))), maps[self._near]
-        # Told from the middle of the first cell to that of the last, and wanted from edge to edge.
-        edges = torch.tensor([1 - 1 / n for n in points.shape[2:]], device=x.device).repeat_interleave(points.shape[1])
-        found, things = [where(points) * edges], points[:, : self.things]
+        things, points = points.tensor_split([self.things], dim=1)
         looks = [] if self.looks is None else [self.looks(near)]
-        if self.things:
-            size = near.shape[2:]
-            looks.append(nn.functional.interpolate(things, size, mode="bilinear", align_corners=False))
+        if self.fine is not None:  # where it is about, and where exactly
+            things = nn.functional.interpolate(things, near.shape[2:], mode="bilinear") + self.fine(near)
+            looks.append(things)
+        found = [_places(things), _places(points)]
         if looks:
             shares = torch.cat(looks, dim=1).flatten(2).softmax(dim=-1)
             found.append((shares @ near.flatten(2).transpose(1, 2)).flatten(1))
         return torch.cat(found, dim=1), things
+
+
+def _places(maps: Tensor) -> Tensor:
+    """Mean places of maps (B, C, h, w), from edge to edge of the picture, (B, 2 C): rows, then columns."""
+    # `where` tells them from the middle of the first cell to that of the last.
+    edges = torch.tensor([1 - 1 / n for n in maps.shape[2:]], device=maps.device).repeat_interleave(maps.shape[1])
+    return where(maps) * edges
 
 
 class Marks(nn.Module):

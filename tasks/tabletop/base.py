@@ -14,6 +14,7 @@ from array_api_compat import array_namespace
 from hardware.robots.commands import angle, inverse, turn
 from robo.core.errors import TaskError
 from tasks.arm import Camera, SceneTask
+from tasks.tabletop.mechanisms import Mechanism, mechanisms
 from tasks.tabletop.turns import down, yaw_quat
 from tasks.task import Array, Arrays, Signal, Source, Task
 
@@ -109,7 +110,7 @@ class TabletopTask(SceneTask):
     fixtures: ClassVar[tuple[str, ...]] = ()
     """Bodies that stand where the instance puts them."""
     joints: ClassVar[tuple[str, ...]] = ()
-    """Joints of fixtures."""
+    """Joints of fixtures; `build` says where the body of each is taken (`tasks.tabletop.parts.handle`)."""
     symmetry: ClassVar[Mapping[str, int]] = {}
     """Bodies that look the same after an n-th of a turn about their own z axis → n; 0: after any turn."""
     variation: ClassVar[Mapping[str, tuple[int, ...]]] = {}
@@ -135,13 +136,15 @@ class TabletopTask(SceneTask):
         return shapes | {name: (1,) for name in self.joints} | dict(self.variation)
 
     @cached_property
-    def joint_ranges(self) -> dict[str, tuple[float, float]]:
-        """How far each of `joints` goes [m, rad]."""
+    def mechanisms(self) -> dict[str, Mechanism]:
+        """How each of `joints` moves."""
+        if not self.joints:
+            return {}
         import mujoco  # lazily: the control process knows tasks
 
         scene = mujoco.MjSpec()
         self.build(scene)
-        return {name: (float(low), float(high)) for name in self.joints for low, high in [scene.joint(name).range]}
+        return mechanisms(scene, self.joints)
 
     # ---- what a task says ----------------------------------------------------
 

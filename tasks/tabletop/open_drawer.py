@@ -75,6 +75,7 @@ class OpenDrawer(TabletopTask):
         front = -x + wall
         parts.box(drawer, (wall / 2, y - wall - 0.002, 0.042), (front, 0, 0.043), parts.DARK_WOOD, mass=0.1)
         bar = np.subtract(HANDLE_M, drawer.pos)
+        parts.handle(drawer, "drawer", bar)
         start, end = ((bar[0], bar[1] + side * BAR_HALF_M, bar[2]) for side in (-1.0, 1.0))
         parts.capsule(drawer, BAR_M, start, end, rgba=parts.GREY, mass=0.03, name="bar")
         for x, y, z in (start, end):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tasks.tabletop.mechanisms import HANDLE
+
 if TYPE_CHECKING:
     import mujoco
 
@@ -56,6 +58,11 @@ def hinge(
     import mujoco
 
     _joint(body, name, mujoco.mjtJoint.mjJNT_HINGE, axis, span, friction, damping, pos)
+
+
+def handle(body: Any, name: str, pos: Vector) -> None:
+    """Where the body of a joint is taken, in its frame [m]: by who grasps it, and by who looks how far it is open."""
+    body.add_site(name=name + HANDLE, pos=pos)
 
 
 def _joint(

@@ -120,6 +120,7 @@ class PutItemInDrawer(TabletopTask):
             parts.box(body, (length, WALL_M / 2, rise), at, parts.WHITE, **light)
         parts.box(body, (WALL_M / 2, across, rise), (2 * length - WALL_M / 2, 0, up), parts.WHITE, **light)
         bar, stand = FRONT_M + HANDLE_M, HANDLE_WIDTH_M / 2
+        parts.handle(body, name, (-bar, 0, HANDLE_UP_M))
         parts.box(body, (0.005, stand, 0.018), (-bar, 0, HANDLE_UP_M), parts.GREY, **light)
         for end in (-1, 1):
             at = (-FRONT_M - HANDLE_M / 2, 0, HANDLE_UP_M + end * 0.014)

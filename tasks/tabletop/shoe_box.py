@@ -90,6 +90,7 @@ class ShoeBoxTask(TabletopTask):
         parts.box(lid, (HALF_M[0], HALF_M[1], middle), (-HALF_M[0], 0, middle), parts.ORANGE, **light)
         edge, end = 2 * HALF_M[0], GRIP_HALF_M + BAR_M
         bar = -edge - HANDLE_M
+        parts.handle(lid, "lid", (bar, 0, middle))
         parts.capsule(lid, BAR_M, (bar, -end, middle), (bar, end, middle), parts.GREY, **light)
         for side in (-1, 1):
             at = (-edge - HANDLE_M / 2, side * end, middle)

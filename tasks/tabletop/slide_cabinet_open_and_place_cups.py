@@ -113,6 +113,7 @@ class SlideCabinetOpenAndPlaceCups(TabletopTask):
         panel = (0.004, TRAVEL_M / 2, (HEIGHT_M - FLOOR_M) / 2)
         parts.box(door, panel, (0.004, 0, HEIGHT_M / 2), parts.GREEN, **light)
         parts.box(door, (0.005, HANDLE_HALF_M, 0.020), (-HANDLE_M, 0, HANDLE_UP_M), parts.GREY, **light)
+        parts.handle(door, "door", (-HANDLE_M, 0, HANDLE_UP_M))
         for end in (-1, 1):
             at = (-HANDLE_M / 2, 0, HANDLE_UP_M + end * 0.016)
             parts.box(door, (HANDLE_M / 2, 0.004, 0.004), at, parts.GREY, **light)

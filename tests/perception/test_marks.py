@@ -123,8 +123,8 @@ def test_who_is_told_where_in_pictures_a_thing_is_points_at_it() -> None:
     new, wanted = scenes(64, 1)
     with torch.no_grad():
         _, maps = marks.trunk(new)
-        shares = maps.flatten(3).softmax(-1).view(64, 2, 4, 4)
-    middles = (torch.arange(4) + 0.5) / 2 - 1
+        shares = maps.flatten(3).softmax(-1).view(64, 2, 8, 8)
+    middles = (torch.arange(8) + 0.5) / 4 - 1
     found = torch.stack([(shares.sum(2) * middles).sum(-1), (shares.sum(3) * middles).sum(-1)], -1)
     assert (found - pixels(wanted)[:, :, 0]).abs().mean() < 0.12  # at random: a half
     # The same from what it tells others, with how far that is off.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
 import torch
@@ -20,7 +21,7 @@ from sim.randomise import Randomisation
 from sim.tabletop import TabletopEnv
 from tasks.registry import TASKS, load_task
 from tasks.tabletop.base import TabletopTask, tabletop_task
-from tasks.tabletop.turns import turned
+from tasks.tabletop.turns import out_of, turned
 from tests.sim.contract import check_bad_input_is_refused
 
 torch.set_num_threads(1)
@@ -66,6 +67,22 @@ def test_observations_are_what_the_space_says(env: TabletopEnv) -> None:
         assert env.observation_space.contains(obs)
         assert set(info["signals"]) == set(env.task.signals) and np.isfinite(list(info["signals"].values())).all()
         assert 0.0 <= reward <= 1.0
+
+
+def test_bodies_of_joints_are_taken_where_the_simulator_has_them(env: TabletopEnv) -> None:
+    obs, model, data = env.reset(seed=0)[0], env.scene.model, mujoco.MjData(env.scene.model)
+    assert set(env.task.mechanisms) == set(env.task.joints)
+    for name, joint in env.task.mechanisms.items():
+        assert joint.low < joint.high and env.task.symmetry.get(joint.fixture, 1) == 1
+        data.qpos, site = env.data.qpos, model.site(f"{name}_handle")
+        for value in np.linspace(joint.low, joint.high, 5):
+            data.joint(name).qpos[0] = value
+            mujoco.mj_kinematics(model, data)
+            there = obs[f"{joint.fixture}_pos"] + out_of(obs[f"{joint.fixture}_quat_wxyz"], joint.at(value))
+            np.testing.assert_allclose(there, data.site_xpos[site.id], atol=1e-6)
+            solid = np.flatnonzero(model.geom_bodyid == site.bodyid[0])
+            far = np.linalg.norm(data.geom_xpos[solid] - there, axis=1) - model.geom_rbound[solid]
+            assert far.min() < 0, "there is nothing to be taken"
 
 
 def test_observations_share_no_memory(env: TabletopEnv) -> None:
