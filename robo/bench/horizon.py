@@ -41,7 +41,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """Name → config keys, without task, demonstrations and seed."""
 CLONING, ENCODER = "bc_encoder", "horizon"
-"""Who the others are compared with, and whose encoder that one has."""
+"""Who the others are compared with, and whose encoder some have ..."""
+TAKES = {"bc_encoder": ("see", "trunk"), "no_keyframes": ("sense", "ready"), "no_stages": ("sense", "ready")}
+"""... because nothing in it is what they lack: where they are told the folder of it."""
 
 
 def horizon_bench(
@@ -102,8 +104,8 @@ def horizon_bench(
         seeds=list(seeds),
         notes=[
             f"demonstrations of the scripted expert, ways bent by {SWAY:g}; {len(VIEWS)} views of {SIZE} pixels",
-            "same encoder: frozen, that of horizon's training of the same seed, and all it tells; its minutes come "
-            "on top",
+            f"{', '.join(TAKES)} see with the encoder of horizon's training of the same seed, cloning with all that it "
+            "tells; its minutes come on top",
             "success: Wilson 95 % intervals over all starts; above cloning: of those starts, paired bootstrap over "
             "trainings and starts, 95 %",
             f"cells measured on: {', '.join(machines) or 'none'}",
@@ -128,14 +130,14 @@ class _Training:
         for key in ("demos", "name"):
             del settings[key]
         recorded = {"episodes": self.demos, "views": list(VIEWS), "size": SIZE, "sway": SWAY}
-        sees = {"encoder": self._encoder().inputs()} if self.variant == CLONING else {}
+        sees = {"encoder": self._encoder().inputs()} if self.variant in TAKES else {}
         return {"settings": settings, "demonstrations": recorded, **sees}
 
     def run(self) -> Run:
         """The whole training; of what is there already only the rest is trained."""
         if not self._data.is_dir():
             collect(self._data, Order(task=self.task, episodes=self.demos, views=VIEWS, size=SIZE, sway=SWAY))
-        sight = str(self._encoder().run().path / "sight") if self.variant == CLONING else ""
+        sight = str(self._encoder().run().path / "sight") if self.variant in TAKES else ""
         config = self._config(sight)
         last = self.runs / config.name / "last"
         if last.exists() and (there := Run.open(last)).config == config:
@@ -152,7 +154,8 @@ class _Training:
     def _config(self, sight: str) -> Config:
         keys: dict[str, Any] = {"task": self.task, "seed": self.seed, **copy.deepcopy(VARIANTS[self.variant])}
         if sight:
-            keys["see"]["trunk"] = sight
+            group, key = TAKES[self.variant]
+            keys.setdefault(group, {})[key] = sight
         return build(keys | {"demos": str(self._data), "name": f"{self.task}-{self.variant}-{self.seed}"})
 
 

@@ -26,6 +26,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict:
     variants = {
         "horizon": {"policy": "horizon", **TINY},
         "bc_encoder": {"policy": "bc", "see": SEE | {"shift_px": 0}, "train": FEW},
+        "no_stages": {"policy": "horizon", **TINY, "train": TINY["train"] | {"reward": "success"}},
         "bc": {"policy": "bc", "see": SEE, "train": FEW},
     }
     monkeypatch.setattr(bench, "VARIANTS", variants)
@@ -68,6 +69,16 @@ def test_a_training_that_was_interrupted_goes_on(tiny: dict, tmp_path: Path, mon
     (run / "run.json").write_text(json.dumps(told | {"status": "stopped"}))
     monkeypatch.setattr(bench, "train", lambda *_: pytest.fail("trained anew"))
     assert bench.horizon_bench(variants=("bc",), **tiny).rows[0]["success"] == whole.rows[0]["success"]
+
+
+def test_who_lacks_nothing_of_an_encoder_has_that_of_the_whole(tiny: dict, tmp_path: Path) -> None:
+    found = bench.horizon_bench(variants=("no_stages",), **(tiny | {"seeds": (3,)}))
+    assert [row["policy"] for row in found.rows] == ["no_stages"]
+    config = (tmp_path / "runs" / "reach-no_stages-3" / "001" / "config.yaml").read_text()
+    assert "ready: " in config and "reach-horizon-3/001/sight" in config and "reward: success" in config
+    cell = json.loads((tmp_path / "results" / "reach" / "no_stages-3.json").read_text())
+    assert cell["inputs"]["encoder"]["settings"]["train"]["reward"] == "staged"
+    assert str(tmp_path) not in json.dumps(cell)
 
 
 def test_gains_have_the_interval_of_a_bootstrap() -> None:
