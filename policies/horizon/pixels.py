@@ -8,6 +8,7 @@ import numpy as np
 
 from hardware.robots.mjcf import hand_in_tool
 from policies.horizon import tool
+from policies.perception.marks import NOWHERE
 from robo.core.errors import UnknownNameError
 from tasks.tabletop.base import TabletopTask
 
@@ -17,10 +18,9 @@ NEAR_M = 0.01
 """What is nearer to a camera, or behind it, is in no picture."""
 ROUNDS, OUTLYING = 4, 2.0
 """Steps towards what fits; and what is off by so many times as much as usual counts half."""
-GUESSED, LEAST_M = 3.0, 1e-3
+GUESSED, LEAST = 3.0, 1e-3
 """A guess is off by so many times what is said, for part of it is known by heart and of unseen scenes is not; and it is
-never surer than that."""
-
+never surer than that [m, rad]."""
 SHARES = 33
 """Of the range of a joint that are tried, and again of what is between those next to the best."""
 
@@ -86,21 +86,22 @@ class Pixels:
         Returns:
             (T, K).
         """
-        found, trust, cameras = scene.copy(), 1 / np.maximum(GUESSED * spread, LEAST_M), self._cameras(state)
-        count = len(self._places)
-        found[:, self._places] = self._triangulated(
-            cameras, scene[:, self._places], trust[:, self._places], pixels[:, :, :count], off[:, :, :count]
+        found, unsure, cameras = scene.copy(), np.maximum(GUESSED * spread, LEAST), self._cameras(state)
+        places, count = self._places, len(self._places)
+        found[:, places] = self._triangulated(
+            cameras, scene[:, places], unsure[:, places], pixels[:, :, :count], off[:, :, :count]
         )
         for i, each in enumerate(self._handles, count):
-            guess, sure = scene[:, each.value], trust[:, each.value]
-            found[:, each.value] = self._opened(cameras, each, found, guess, sure, pixels[:, :, i], off[:, :, i])
+            found[:, each.value] = self._opened(
+                cameras, each, found, unsure[:, each.value], pixels[:, :, i], off[:, :, i]
+            )
         return found
 
     def _triangulated(
-        self, cameras: Cameras, guess: np.ndarray, trust: np.ndarray, pixels: np.ndarray, off: np.ndarray
+        self, cameras: Cameras, guess: np.ndarray, unsure: np.ndarray, pixels: np.ndarray, off: np.ndarray
     ) -> np.ndarray:
         """Places (T, P, 3) by Gauss-Newton steps from a guess; of views, those in whose pictures the guess is."""
-        found, trust = guess, trust**2
+        found, trust = guess, 1 / unsure**2
         shown = (np.abs(self._see(cameras, guess)[0]) < 1).all(axis=-1)
         for _ in range(ROUNDS):
             seen, slopes = self._see(cameras, found)
@@ -122,26 +123,24 @@ class Pixels:
         cameras: Cameras,
         handle: tool.Handle,
         scene: np.ndarray,
-        guess: np.ndarray,
-        trust: np.ndarray,
+        unsure: np.ndarray,
         pixels: np.ndarray,
         off: np.ndarray,
     ) -> np.ndarray:
-        """Of all there is the value (T,) of a joint that fits best: a guess can be at the wrong end."""
-        step, best = (handle.joint.high - handle.joint.low) / (SHARES - 1), np.zeros(0)
-        tried = np.broadcast_to(np.linspace(handle.joint.low, handle.joint.high, SHARES), (len(scene), SHARES))
-        for _ in range(2):  # the second time between the neighbours of the best
+        """Of all there is the value (T,) of a joint that fits best: what a scene (T, K) says can be the wrong end."""
+        low, high, guess = handle.joint.low, handle.joint.high, scene[:, handle.value]
+        middle, reach = np.full(len(scene), (low + high) / 2), (high - low) / 2
+        for _ in range(2):
+            tried = (middle[:, None] + reach * np.linspace(-1, 1, SHARES)).clip(low, high)
             seen = self._see(cameras, handle.at(scene, tried))[0]
-            with np.errstate(invalid="ignore"):
-                far = np.linalg.norm(pixels[:, :, None] - seen, axis=-1)
             # Beyond the edge of a picture nothing is pointed at; all that is known is that it is not within.
-            far = np.where((np.abs(seen) < 1).all(axis=-1), far, 1.0) / off[..., None]
-            doubt = np.log1p((far / OUTLYING) ** 2).sum(axis=1)
-            doubt += np.log1p(((tried - guess[:, None]) * trust[:, None] / OUTLYING) ** 2)
-            best = tried[np.arange(len(tried)), doubt.argmin(axis=1)]
-            near = best[:, None] + step * np.linspace(-1, 1, SHARES)
-            tried = near.clip(handle.joint.low, handle.joint.high)
-        return best
+            inside = (np.abs(seen) < 1).all(axis=-1)
+            far = np.where(inside, np.linalg.norm(pixels[:, :, None] - seen, axis=-1), NOWHERE)
+            doubt = np.log1p((far / off[..., None] / OUTLYING) ** 2).sum(axis=1)
+            doubt += np.log1p(((tried - guess[:, None]) / unsure[:, None] / OUTLYING) ** 2)
+            middle = tried[np.arange(len(tried)), doubt.argmin(axis=1)]
+            reach = 2 * reach / (SHARES - 1)  # then between those next to the best
+        return middle
 
     def _cameras(self, state: np.ndarray) -> Cameras:
         turned, held = tool.turned(state)[:, None], self._held[:, None]

@@ -6,7 +6,6 @@ not. All arrays are numpy, rows are moments.
 
 from __future__ import annotations
 
-import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -29,15 +28,19 @@ class Part(NamedTuple):
     """Something around the arm that pictures show.
 
     Attributes:
+        name: Of what is observed.
         kind: `PLACE`, `QUAT`, or empty.
         fold: Of an orientation, how often it looks the same in a turn; 0: always.
         rows: Where it is in ``observation.environment_state``.
-        size: Numbers of it in `scene`.
+        first: Where it begins in `scene`.
+        size: Numbers of it there.
     """
 
+    name: str
     kind: str
     fold: int
     rows: slice
+    first: int
     size: int
 
 
@@ -53,11 +56,10 @@ class Handle(NamedTuple):
     def at(self, scene: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Where it is in the frame of the base, (T, G, 3) [m], if in scenes (T, K) the joint is at values (T, G)."""
         ahead, across = (scene[:, self.turn + i : self.turn + i + 3] for i in (0, 3))
-        ahead = ahead / np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), TINY)
-        across = across - (across * ahead).sum(axis=1, keepdims=True) * ahead
-        across = across / np.maximum(np.linalg.norm(across, axis=1, keepdims=True), TINY)
-        turn = np.stack([ahead, across, np.cross(ahead, across)], axis=1)  # rows: the fixture's axes
-        return scene[:, None, self.place : self.place + 3] + self.joint.at(values) @ turn
+        ahead = _direction(ahead)
+        across = _direction(across - (across * ahead).sum(axis=1, keepdims=True) * ahead)
+        axes = np.stack([ahead, across, np.cross(ahead, across)], axis=1)  # rows: the fixture's
+        return scene[:, None, self.place : self.place + 3] + self.joint.at(values) @ axes
 
 
 def turned(state: np.ndarray) -> np.ndarray:
@@ -101,8 +103,7 @@ def places(task: TabletopTask) -> list[int]:
 
 def placed(task: TabletopTask) -> list[int]:
     """Where in `scene` each place begins."""
-    firsts = itertools.accumulate((part.size for part in _parts(task)), initial=0)
-    return [first for first, part in zip(firsts, _parts(task), strict=False) if part.kind == PLACE]
+    return [part.first for part in _parts(task) if part.kind == PLACE]
 
 
 def orientations(task: TabletopTask) -> list[int]:
@@ -117,10 +118,9 @@ def joints(task: TabletopTask) -> list[int]:
 
 def handles(task: TabletopTask) -> list[Handle]:
     """Of each joint of a fixture."""
-    names = [name for name in around(task) if name not in task.variation]
-    firsts = dict(zip(names, itertools.accumulate((part.size for part in _parts(task)), initial=0), strict=False))
+    first = {part.name: part.first for part in _parts(task)}
     return [
-        Handle(joint, firsts[joint.fixture + PLACE], firsts[joint.fixture + QUAT], firsts[name])
+        Handle(joint, first[joint.fixture + PLACE], first[joint.fixture + QUAT], first[name])
         for name, joint in task.mechanisms.items()
     ]
 
@@ -160,10 +160,9 @@ def around_it(task: TabletopTask, state: np.ndarray, scene: np.ndarray) -> np.nd
     Returns:
         Of places where they are, and how high [m]; of orientations their columns; the rest as it is.
     """
-    tool, found, first = _unit(state[:, -4:]), [np.zeros((len(state), 0))], 0
+    tool, found = _unit(state[:, -4:]), [np.zeros((len(state), 0))]
     for part in _parts(task):
-        values = scene[:, first : first + part.size]
-        first += part.size
+        values = scene[:, part.first : part.first + part.size]
         if part.kind == PLACE:
             found += [into(tool, values - state[:, -7:-4]), values[:, 2:]]
         elif part.kind == QUAT and part.fold == 1:
@@ -187,14 +186,16 @@ def seen_by_base(state: np.ndarray, motions: np.ndarray) -> np.ndarray:
 
 def _parts(task: TabletopTask) -> list[Part]:
     """Of what is around, without what only words tell (`TabletopTask.variation`): no picture shows that."""
-    found, first = list[Part](), 0
+    found, row, first = list[Part](), 0, 0
     for name, size in around(task).items():
-        rows = slice(first, first + size)
-        first += size
+        rows = slice(row, row + size)
+        row += size
         kind = next((end for end in (PLACE, QUAT) if name.endswith(end)), "")
         fold = task.symmetry.get(name.removesuffix(QUAT), 1) if kind == QUAT else 1
         if name not in task.variation:
-            found.append(Part(kind, fold, rows, {0: 3, 1: 6}.get(fold, 5) if kind == QUAT else size))
+            part = Part(name, kind, fold, rows, first, {0: 3, 1: 6}.get(fold, 5) if kind == QUAT else size)
+            found.append(part)
+            first += part.size
     return found
 
 
@@ -209,6 +210,11 @@ def _alike(tool: np.ndarray, turn: np.ndarray, fold: int) -> np.ndarray:
     length = np.linalg.norm(across, axis=1)
     angle = -fold * np.arctan2(across[:, 1], across[:, 0])
     return np.concatenate([axis, (length * np.array([np.cos(angle), np.sin(angle)])).T], axis=1)
+
+
+def _direction(vector: np.ndarray) -> np.ndarray:
+    """Vectors (T, 3) of length one; an estimate may be anything."""
+    return vector / np.maximum(np.linalg.norm(vector, axis=1, keepdims=True), TINY)
 
 
 def _unit(quat: np.ndarray) -> np.ndarray:

@@ -75,10 +75,12 @@ def resume(path: str | Path) -> Run:
     """
     run = Run.open(path)
     with _only_one(run):
+        checkpoint = run.latest()
+        state = checkpoint.state() if checkpoint else {}  # before demonstrations are asked for
         learner = _learner(run.config, run.task())
         step = 0
-        if checkpoint := run.latest():
-            learner.load_state(checkpoint.state(), checkpoint.meta)
+        if checkpoint:
+            learner.load_state(state, checkpoint.meta)
             step = checkpoint.step
         print(f"going on with {shown(run.path)} from step {step}", flush=True)
         _loop(run, learner, step)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from robo.core.errors import RunError
 from robo.core.files import make_parent, write_bytes
+from robo.core.progress import progress
 from robo.data.rollout import Rollout
 from robo.view import charts
 from robo.view.style import INK_RGB
@@ -43,8 +44,10 @@ def film(task: Task, rollout: Rollout, path: Path) -> Path:
         stream = container.add_stream("libx264", rate=FPS, options={"crf": "22", "preset": "veryfast"})
         stream.width, stream.height = VIEW[0], VIEW[1] + STRIP_HEIGHT
         stream.pix_fmt = "yuv420p"
-        for picture in frames(task, rollout):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        with progress("frames", frame_count(rollout)) as drawn:
+            for picture in frames(task, rollout):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+                drawn("")
         container.mux(stream.encode(None))
     write_bytes(path, buffer.getvalue())
     return path

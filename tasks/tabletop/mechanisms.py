@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from robo.core.errors import TaskError
+from tasks.tabletop.turns import out_of, turned
 
 if TYPE_CHECKING:
     import mujoco
 
 HANDLE = "_handle"
 """A joint's name with this is that of the site where its body is taken."""
+
+STILL = np.array([1.0, 0.0, 0.0, 0.0])
+"""No turn, wxyz."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +47,7 @@ class Mechanism:
         far = np.asarray(values)[..., None]
         if self.slides:
             return self.handle + far * self.axis
-        arm = self.handle - self.pivot  # turned about the axis, after Rodrigues
-        along = (self.axis @ arm) * self.axis
-        return self.pivot + along + np.cos(far) * (arm - along) + np.sin(far) * np.cross(self.axis, arm)
+        return self.pivot + out_of(turned(STILL, far * self.axis), self.handle - self.pivot)
 
 
 def mechanisms(scene: mujoco.MjSpec, joints: Sequence[str]) -> dict[str, Mechanism]:
@@ -65,7 +67,9 @@ def mechanisms(scene: mujoco.MjSpec, joints: Sequence[str]) -> dict[str, Mechani
     found = {}
     for name in joints:
         if name not in names or name + HANDLE not in sites:
-            raise TaskError(f"joint {name}: the scene needs it, and a site {name}{HANDLE} where its body is taken")
+            raise TaskError(
+                f"joint {name}: build must add it and say where its body is taken, parts.handle(body, {name!r}, place)"
+            )
         joint, body = model.joint(name), model.jnt_bodyid[names.index(name)]
         root = model.body_rootid[body]
         if model.body_parentid[body] != root or model.body_jntnum[root]:

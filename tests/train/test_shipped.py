@@ -57,9 +57,10 @@ def test_a_task_is_evaluated_by_its_name(tmp_path, monkeypatch, capsys) -> None:
 
 def test_it_is_no_training_to_go_on_with(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    Run.open("bench/car")
-    assert robo_train.main(["--resume", "runs/bench/car/shipped"]) == 2
-    assert "came without the state that training goes on from; train anew: robo-train" in capsys.readouterr().err
+    for name in ("bench/car", "horizon/put_item_in_drawer"):
+        Run.open(name)
+        assert robo_train.main(["--resume", f"runs/{name}/shipped"]) == 2
+        assert "came without the state that training goes on from; train anew: robo-train" in capsys.readouterr().err
     assert robo_train.main(["runs/bench/car/shipped/config.yaml", "--dry-run"]) == 0
 
 
@@ -72,6 +73,7 @@ def test_a_policy_is_said_by_name(tmp_path, monkeypatch, capsys) -> None:
         (["--policy", "pretrained:bench/pand"], "did you mean 'bench/panda'"),
         (["bench/car", "--policy", "pretrained:bench/panda"], "not both"),
         ([], "give a run folder"),
+        (["horizon/put_item_in_drawer", "--act", "mpcc"], "'act' must be one of actor, drawn, mpc, not 'mpcc'"),
     ):
         assert robo_eval.main(words) == 2
         assert told in (error := capsys.readouterr().err) and len(error.splitlines()) == 1

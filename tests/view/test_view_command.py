@@ -32,7 +32,8 @@ def test_outputs_and_report_in_a_browser(run: Path, rollout: ArmRollout, tmp_pat
     names = [tmp_path / f"x.{ending}" for ending in ("rrd", "mp4", "png")]
     options = [f"--{option}={name}" for option, name in zip(("save", "mp4", "png"), names, strict=True)]
     assert command.main([str(run), *options]) == 0
-    printed = capsys.readouterr().out
+    printed, said = capsys.readouterr()
+    assert re.search(r"frames (\d+)/\1 ", said), "drawing takes its time"
     assert all(name.stat().st_size > 10_000 and str(name) in printed for name in names)
     assert "recording a rollout" not in printed, "the newest rollout was there"
 
