@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from robo.core.errors import ConfigError, NonFiniteError, RoboError, RunError, U
 from robo.data.collect import Order, collect
 from robo.dataset.lerobot import Dataset
 from robo.train.config import Config, build, resolve
-from robo.train.explore import Processes, play
+from robo.train.explore import play
 from robo.train.loop import resume
 from robo.train.loop import train as train_config
 from sim.tabletop import TabletopEnv
@@ -39,7 +40,7 @@ from tasks.instruct.program import Program
 from tasks.registry import load_task
 from tasks.tabletop.base import tabletop_task
 from tasks.tabletop.turns import turned
-from tests.horizon.tiny import SIZE, TASK, TINY, VIEWS
+from tests.horizon.tiny import SIZE, TASK, TINY, VIEWS, Here
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +64,24 @@ def learner(made: Config) -> HorizonLearner:
 
 
 def run(found: HorizonLearner, made: Config, steps: int) -> list[dict[str, float]]:
-    found.enter(lambda processes: Processes(made, processes))
+    found.enter(lambda _: Here(made))
     try:
         return [found.step() for _ in range(steps)]
     finally:
         found.leave()
+
+
+def assert_going_on_is_exact(made: Config, whole: HorizonLearner, stops: tuple[int, ...]) -> None:
+    """Whether one that is left at every stop, and others that go on from there, end as the one that never was."""
+    (tensors, meta), first = whole.state(), learner(made)
+    for stop in (*stops, whole.total_steps):
+        run(first, made, stop - first.steps_done)
+        second = learner(made)
+        second.load_state(*copy.deepcopy(first.state()))
+        run(second, made, whole.total_steps - stop)
+        again, meta_again = second.state()
+        assert meta == meta_again and set(tensors) == set(again)
+        assert [name for name, value in tensors.items() if not torch.equal(value, again[name])] == []
 
 
 def test_the_phases_follow_each_other_and_a_training_goes_on_as_if_never_interrupted(
@@ -81,15 +95,8 @@ def test_the_phases_follow_each_other_and_a_training_goes_on_as_if_never_interru
     assert ["marks" in m for m in told[4:]] == 5 * [False, True]  # marks learn on
     assert "success" not in told[10] and "success" in told[11]  # a round is over when the next one begins
     assert told[-1]["episodes"] == 2
-    for stop in (1, 2, 4, 9, 12):  # among pictures, between the phases, in the middle of rounds
-        first = learner(made)
-        run(first, made, stop)
-        second = learner(made)
-        second.load_state(*first.state())
-        run(second, made, whole.total_steps - stop)
-        (tensors, meta), (again, meta_again) = whole.state(), second.state()
-        assert meta == meta_again and set(tensors) == set(again)
-        assert [name for name, value in tensors.items() if not torch.equal(value, again[name])] == []
+    # Among pictures, between the phases, in the middle of rounds.
+    assert_going_on_is_exact(made, whole, stops=(1, 2, 4, 9, 12))
 
 
 def test_an_actor_that_aims_goes_on_as_if_never_interrupted(demos: str) -> None:
@@ -97,14 +104,7 @@ def test_an_actor_that_aims_goes_on_as_if_never_interrupted(demos: str) -> None:
     whole = learner(made)
     told = run(whole, made, whole.total_steps)
     assert all("cloning" in m for m in told[4:])
-    for stop in (3, 6, 12):
-        first, second = learner(made), learner(made)
-        run(first, made, stop)
-        second.load_state(*first.state())
-        run(second, made, whole.total_steps - stop)
-        (tensors, meta), (again, meta_again) = whole.state(), second.state()
-        assert meta == meta_again and set(tensors) == set(again)
-        assert [name for name, value in tensors.items() if not torch.equal(value, again[name])] == []
+    assert_going_on_is_exact(made, whole, stops=(3, 6, 12))
 
 
 def test_marks_learn_from_what_is_lived_and_the_autoencoder_does_not(demos: str) -> None:

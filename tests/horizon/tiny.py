@@ -1,8 +1,18 @@
-"""Settings of trainings that take seconds."""
+"""Trainings that take seconds."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any
+
+from policies.learner import Episode, Tensors
+from policies.policy import Policy
+from robo.train.config import Config
+from robo.train.explore import play
+from sim.tabletop import TabletopEnv
+from tasks.registry import load_task
+from tasks.tabletop.base import tabletop_task
 
 TASK, SIZE, VIEWS = "reach", 32, ("front", "wrist")
 TINY: dict[str, Any] = {
@@ -39,3 +49,40 @@ TINY: dict[str, Any] = {
     "explore": {"babble": 3, "babble_steps": 6, "glances": 0, "episodes": 2, "every": 4, "rest": 0},
     "train": {"steps": 10},
 }
+
+
+class Here:
+    """An explorer that plays in this process what `robo.train.explore.Processes` plays in others: none has to start.
+
+    Args:
+        config: Of `TASK`.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._asked: tuple[Tensors, list[tuple[int, int]]] | None = None
+
+    def begin(self, weights: Tensors, seeds: Sequence[int], steps: int | Sequence[int] = 0) -> None:
+        """See `policies.learner.Explorer`."""
+        assert self._asked is None
+        lengths = [steps] * len(seeds) if isinstance(steps, int) else steps
+        kept = {name: value.detach().clone() for name, value in weights.items()}  # learning goes on
+        self._asked = kept, list(zip(seeds, lengths, strict=True))
+
+    def finish(self) -> list[Episode]:
+        """See `policies.learner.Explorer`."""
+        assert self._asked is not None
+        (weights, episodes), self._asked = self._asked, None
+        policy = self._config.kind.load(self._config.open_task(), self._config.settings, weights, "cpu")
+        assert isinstance(policy, Policy)
+        policy.exploring = True
+        return [play(_world(), policy, seed, steps) for seed, steps in episodes]
+
+    def close(self) -> None:
+        """See `policies.learner.Explorer`."""
+        self._asked = None
+
+
+@functools.cache
+def _world() -> TabletopEnv:
+    return TabletopEnv(tabletop_task(load_task(TASK)), cameras=VIEWS, size=SIZE)
