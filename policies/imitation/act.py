@@ -25,6 +25,8 @@ class Chunker(Imitator):
         eyes, hands: See `Imitator`.
     """
 
+    by_cells = True
+
     def __init__(self, config: ActConfig, eyes: Eyes, hands: Hands) -> None:
         super().__init__(eyes, hands, config.do.chunk)
         net = config.net

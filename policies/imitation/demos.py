@@ -25,19 +25,22 @@ class Window:
 
     Attributes:
         numbers: (B, N) float32, see `numbers_of`.
-        pictures: Camera → (B, H, W, 3) uint8.
+        pictures: Camera → (B, H, W, 3) uint8; none where `seen` says what they are.
         actions: (B, chunk, A) float32.
         valid: (B, chunk) bool, false beyond the end of an episode.
+        seen: (B, D) float32, what eyes said of pictures, where that is the same every time.
     """
 
     numbers: torch.Tensor
     pictures: Mapping[str, torch.Tensor]
     actions: torch.Tensor
     valid: torch.Tensor
+    seen: torch.Tensor | None = None
 
     def named(self) -> dict[str, torch.Tensor]:
         """All of it, pictures by their cameras."""
-        return {"numbers": self.numbers, **self.pictures, "actions": self.actions, "valid": self.valid}
+        seen = {} if self.seen is None else {"seen": self.seen}
+        return {"numbers": self.numbers, **self.pictures, **seen, "actions": self.actions, "valid": self.valid}
 
 
 class Demonstrations:
@@ -47,7 +50,8 @@ class Demonstrations:
         numbers: (F, N) float32, of every frame.
         actions: (F, A) float32.
         columns: All numbers of the dataset, name → (F, ...).
-        pictures: Camera → (F, H, W, 3) uint8.
+        pictures: Camera → (F, H, W, 3) uint8; none once there is `seen`.
+        seen: (F, D) float32, see `Window`.
         spans: First frame of each episode, and the one after its last.
 
     Args:
@@ -89,6 +93,7 @@ class Demonstrations:
             for view in see.views
         }
         dataset.close()
+        self.seen: torch.Tensor | None = None
         self._ends = np.repeat([stop for _, stop in self.spans], [stop - start for start, stop in self.spans])
         self._ahead = np.arange(do.chunk)
 
@@ -109,6 +114,7 @@ class Demonstrations:
             pictures={view: put(pictures[frames]) for view, pictures in self.pictures.items()},
             actions=put(self.actions[rows]),
             valid=put(rows == due),
+            seen=None if self.seen is None else self.seen[torch.from_numpy(frames)].to(device),
         )
 
 

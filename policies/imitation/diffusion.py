@@ -95,7 +95,7 @@ class Diffuser(Imitator):
 
     def loss(self, window: Window, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """See `Imitator`: mean squared error of the noise."""
-        seen = self.eyes(window.numbers, window.pictures, generator)
+        seen = self.eyes(window.numbers, window.pictures, generator, window.seen)
         actions = self.hands.inward(window.actions)
         noise = torch.randn(actions.shape, generator=generator).to(actions.device)
         step = torch.randint(0, self.noise.steps, (len(actions),), generator=generator).to(actions.device)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import nn
 
 from policies.imitation.config import SeeConfig
 from policies.perception.sight import open_trunk
 from policies.perception.trunks import Conv
+from robo.core.progress import progress
 
 CLIP = 5.0
 """Standard deviations beyond which a number tells no more."""
+LEAST_STD = 0.1
+"""Of what a trunk says, as a share of its usual deviation: what hardly ever changes is not blown up."""
+CHUNK = 256
+"""Moments that are looked at at once."""
 
 
 def shifted(pictures: torch.Tensor, most_px: int, generator: torch.Generator) -> torch.Tensor:
@@ -36,6 +42,8 @@ class Eyes(nn.Module):
 
     Attributes:
         size: Of the vector.
+        learns: Whether what sees is trained; else what it says of pictures is taken in units of its deviation there,
+            see `fit`.
         cells: How many tokens pictures become, and how long each is; (0, 0) without pictures.
 
     Raises:
@@ -44,16 +52,21 @@ class Eyes(nn.Module):
 
     mean: torch.Tensor
     std: torch.Tensor
+    seen_mean: torch.Tensor
+    seen_std: torch.Tensor
 
     def __init__(self, see: SeeConfig, mean: torch.Tensor, std: torch.Tensor) -> None:
         super().__init__()
-        self.see = see
+        self.see, self.learns = see, not see.trunk or see.tune
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         self.size, self.cells = len(mean), (0, 0)
         if see.views:
             self.trunk = open_trunk(see.trunk, see.views, see.tune) if see.trunk else Conv(see.views, see.channels)
             self.size += self.trunk.feature_size
+            if not self.learns:
+                self.register_buffer("seen_mean", torch.zeros(self.trunk.feature_size))
+                self.register_buffer("seen_std", torch.ones(self.trunk.feature_size))
             blank = {view: torch.zeros(1, see.size, see.size, 3, dtype=torch.uint8) for view in see.views}
             with torch.no_grad():
                 self.cells: tuple[int, int] = tuple(self.trunk.tokens(blank).shape[1:])  # type: ignore[assignment]
@@ -73,12 +86,43 @@ class Eyes(nn.Module):
         numbers: torch.Tensor,
         pictures: Mapping[str, torch.Tensor],
         generator: torch.Generator | None = None,
+        seen: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """(B, size)."""
-        seen = [self.numbers(numbers)]
+        """(B, size) of numbers (B, N) and pictures; or of what `features` said of those, instead of them."""
+        found = [self.numbers(numbers)]
         if self.see.views:
-            seen.append(self.trunk.features(self._moved(pictures, generator)))
-        return torch.cat(seen, dim=1)
+            found.append(self.features(self._moved(pictures, generator)) if seen is None else seen)
+        return torch.cat(found, dim=1)
+
+    def features(self, pictures: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """What the trunk says of pictures (B, H, W, 3) uint8, (B, trunk.feature_size)."""
+        found = self.trunk.features(pictures)
+        if self.learns:
+            return found
+        return ((found - self.seen_mean) / self.seen_std).clamp(-CLIP, CLIP)
+
+    @torch.no_grad()
+    def fit(self, pictures: Mapping[str, np.ndarray], device: str) -> torch.Tensor:
+        """Look at all of a dataset with a trunk that is not trained, and take the units of what it says from that.
+
+        Args:
+            pictures: View → (F, H, W, 3) uint8.
+            device: Where it is.
+
+        Returns:
+            `features` of all, (F, trunk.feature_size).
+        """
+        count, found = len(next(iter(pictures.values()))), []
+        with progress("moments seen", -(-count // CHUNK)) as looked:
+            for i in range(0, count, CHUNK):
+                some = {view: torch.from_numpy(x[i : i + CHUNK]).to(device) for view, x in pictures.items()}
+                found.append(self.trunk.features(some))
+                looked("")
+        all_of_it = torch.cat(found)
+        std = all_of_it.std(0)
+        self.seen_mean.copy_(all_of_it.mean(0))
+        self.seen_std.copy_(std.maximum(LEAST_STD * std.median()).clamp_min(1e-6))
+        return ((all_of_it - self.seen_mean) / self.seen_std).clamp(-CLIP, CLIP)
 
     def _moved(
         self, pictures: Mapping[str, torch.Tensor], generator: torch.Generator | None

@@ -49,6 +49,10 @@ class ImitationLearner(Learner):
             torch.manual_seed(seed)
             eyes = Eyes(config.see, numbers.mean(0), numbers.std(0).clamp_min(LEAST_STD))
             self.network = make(config, eyes, Hands(actions.amin(0), actions.amax(0))).to(device)
+        if config.see.views and not eyes.learns and not self.network.by_cells:
+            seen = eyes.fit(self.demos.pictures, device)
+            if not config.see.shift_px:
+                self.demos.seen, self.demos.pictures = seen, {}  # they would be the same every time
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         cfg = self.config
         self.optimiser = torch.optim.AdamW(
@@ -86,7 +90,8 @@ class ImitationLearner(Learner):
         decay = min(cfg.average, self.steps_done / (self.steps_done + 10))
         with torch.no_grad():
             for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                mean.lerp_(value, 1 - decay)
+                if value.requires_grad:
+                    mean.lerp_(value, 1 - decay)
         found = {name: value.item() for name, value in metrics.items()}
         return {"loss": loss.item(), **found, "gradient": size, "learning_rate": rate}
 

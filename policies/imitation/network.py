@@ -20,7 +20,12 @@ class Imitator(nn.Module):
     Args:
         eyes, hands: See `policies.imitation.eyes`.
         chunk: Steps predicted at once.
+
+    Attributes:
+        by_cells: Whether it takes tokens of pictures; else one vector.
     """
+
+    by_cells = False
 
     def __init__(self, eyes: Eyes, hands: Hands, chunk: int) -> None:
         super().__init__()
@@ -62,7 +67,7 @@ class Cloner(Imitator):
 
     def loss(self, window: Window, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """See `Imitator`: mean absolute error."""
-        found = self._ahead(self.eyes(window.numbers, window.pictures, generator))
+        found = self._ahead(self.eyes(window.numbers, window.pictures, generator, window.seen))
         return over((found - self.hands.inward(window.actions)).abs(), window.valid), {}
 
     def predict(

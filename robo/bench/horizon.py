@@ -17,6 +17,7 @@ from robo.core.errors import ConfigError, UnknownNameError
 from robo.core.machine import hardware_line
 from robo.data.collect import Order, collect
 from robo.data.rollout import Rollout
+from robo.dataset.video import CRF, PIXELS
 from robo.evaluate.evaluation import evaluate
 from robo.evaluate.loading import load_run
 from robo.train.config import Config, build
@@ -130,6 +131,7 @@ class _Training:
         for key in ("demos", "name"):
             del settings[key]
         recorded = {"episodes": self.demos, "views": list(VIEWS), "size": SIZE, "sway": SWAY}
+        recorded |= {"pixels": PIXELS, "crf": CRF}
         sees = {"encoder": self._encoder().inputs()} if self.variant in TAKES else {}
         return {"settings": settings, "demonstrations": recorded, **sees}
 

@@ -16,9 +16,11 @@ from av.video.reformatter import VideoReformatter
 
 from robo.core.errors import RunError
 
-CODEC, PIXELS, PRESET = "h264", "yuv420p", "veryfast"
-CRF = 18
-"""Quality of the pictures; 18 is hard to tell from the original."""
+CODEC, PIXELS, PRESET = "h264", "yuv444p", "veryfast"
+"""Colours have the full resolution: with yuv420p, which players and other datasets have, what is learned from small
+pictures differs from what a policy sees when it acts, however little they are compressed."""
+CRF = 14
+"""Quality of the pictures; 18 is hard to tell from the original for people."""
 KEYFRAME_EVERY = 2
 """Distance of keyframes: at most one other picture is decoded to get one."""
 MEND = "copy the dataset anew, or record it again"

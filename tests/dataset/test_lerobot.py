@@ -16,6 +16,7 @@ import pytest
 from robo.core.errors import ConfigError, NonFiniteError, RoboError, RunError, UnknownNameError
 from robo.dataset import layout, statistics
 from robo.dataset.lerobot import Dataset, Feature, Features, Writer, stats, validate
+from robo.dataset.video import Encoder, Film
 from tests.dataset import recordings
 from tests.dataset.recordings import CAMERA, FEATURES, SIZE, add_frames, extra, length, picture, record, task, values
 
@@ -53,6 +54,20 @@ def test_round_trip(dataset):
             assert difference.mean() < 2.5
             assert difference.max() < 25
             frame += 1
+
+
+def test_colours_of_small_things_come_back(tmp_path):
+    """A red square of three pixels on green is red, not half as bright and brown, in every single pixel."""
+    shown = np.full((*SIZE, 3), (40, 160, 60), np.uint8)
+    shown[7:10, 5:8], shown[20:23, 14:17] = (220, 30, 30), (30, 40, 210)
+    encoder = Encoder(20, SIZE)
+    for _ in range(5):
+        encoder.add(shown)
+    (tmp_path / "a.mp4").write_bytes(encoder.finish())
+    film = Film(tmp_path / "a.mp4", 20, SIZE)
+    for i in range(5):
+        assert np.abs(film.picture(i).astype(int) - shown).max() < 16
+    film.close()
 
 
 def test_the_files_are_those_of_the_format(folder):

@@ -16,7 +16,7 @@ import pytest
 from robo.core.errors import RunError
 from robo.dataset.lerobot import Dataset, Writer, validate
 from robo.dataset.video import Encoder, Film
-from tests.dataset.recordings import CAMERA, FEATURES, SIZE, add_frames, extra, picture, record
+from tests.dataset.recordings import CAMERA, FEATURES, SIZE, add_frames, extra, length, picture, record
 
 INFO, STATS, TASKS = "meta/info.json", "meta/stats.json", "meta/tasks.parquet"
 EPISODES, DATA = "meta/episodes/chunk-000/file-000.parquet", "data/chunk-000/file-000.parquet"
@@ -186,8 +186,9 @@ def test_all_problems_are_found_at_once(folder):
 
 
 def test_damage_inside_a_video(folder):
-    data = bytearray((folder / VIDEO).read_bytes())
-    start = data.index(b"mdat") + 4000  # well after the settings of the encoder
+    with av.open(str(folder / VIDEO)) as container:
+        first = [e.pos for e in container.streams.video[0].index_entries][length(0)]
+    data, start = bytearray((folder / VIDEO).read_bytes()), first + 20  # within the second episode
     data[start : start + 600] = np.random.default_rng(0).bytes(600)
     (folder / VIDEO).write_bytes(data)
     assert validate(folder) == []  # every picture is where it should be, none is looked at

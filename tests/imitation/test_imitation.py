@@ -13,10 +13,14 @@ import torch
 from policies.imitation.config import DoConfig
 from policies.imitation.eyes import shifted
 from policies.imitation.policy import DECAY, ImitationPolicy
+from policies.perception.mae_config import MaeConfig
+from policies.perception.marks_config import MarksConfig
+from policies.perception.sight import Sight
 from policies.registry import POLICIES
 from robo.cli import train
 from robo.core.errors import ConfigError, NonFiniteError, RunError, UnknownNameError
 from robo.data.collect import Order, collect
+from robo.dataset.lerobot import Dataset
 from robo.evaluate.evaluation import evaluate
 from robo.evaluate.worlds import open_world
 from robo.train.config import build
@@ -25,7 +29,16 @@ from tasks.registry import load_task
 from tasks.tabletop.base import tabletop_task
 from tests.policies.learners import assert_resumes_exactly
 
-TASK, SIZE = "reach", 32
+TASK, SIZE, FRONT = "reach", 32, "observation.images.front"
+SMALL = {
+    "patch": 8,
+    "frames": 1,
+    "width": 16,
+    "decoder_width": 16,
+    "heads": 2,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+}
 KINDS = ("bc", "act", "diffusion")
 TINY = {
     "see": {"views": ["front"], "size": SIZE, "channels": [8, 8, 8]},
@@ -165,6 +178,34 @@ def test_a_pretrained_trunk_sees_and_stays_as_it_is(demos: str, tmp_path: Path) 
     world.close()
     with pytest.raises(ConfigError, match=r"config\.json"):
         learner("bc", demos, see=see | {"trunk": str(tmp_path)})
+
+
+@pytest.mark.parametrize("kind", ["bc", "diffusion"])
+def test_what_a_trunk_that_stays_says_is_asked_once_and_taken_in_its_own_units(
+    kind: str, demos: str, tmp_path: Path
+) -> None:
+    Sight(MaeConfig(views=("front",), size=SIZE, masked_views=0, **SMALL), MarksConfig(), 3).save(tmp_path / "sight")
+    see = {"views": ["front"], "size": SIZE, "trunk": str(tmp_path / "sight"), "shift_px": 0}
+    made, trained = config(kind, demos, see=see), learner(kind, demos, see=see)
+    eyes, data = trained.network.eyes, trained.demos
+    assert data.pictures == {} and data.seen.shape == (len(data), eyes.trunk.feature_size)
+    torch.testing.assert_close(data.seen.mean(0), torch.zeros(eyes.trunk.feature_size), atol=0.05, rtol=0)
+    least = eyes.seen_std.min()  # those that hardly change share it
+    changing = data.seen.std(0)[eyes.seen_std > least]
+    assert len(changing) > eyes.trunk.feature_size // 2 and (changing > 0.8).all() and (changing < 1.01).all()
+    frames = np.array([0, 30, 170])
+    window = data.window(frames, "cpu")
+    assert window.pictures == {} and torch.equal(window.named()["seen"], data.seen[frames])
+    # As it is at run time, when there is a picture.
+    picture = {"front": torch.from_numpy(Dataset(Path(demos)).batch(frames, names=[FRONT])[FRONT])}
+    torch.testing.assert_close(eyes(window.numbers, picture)[:, len(eyes.mean) :], window.seen, atol=1e-4, rtol=1e-4)
+    assert_resumes_exactly(partial(learner, kind, demos, see=see))
+    shifting = learner(kind, demos, see=see | {"shift_px": 2})  # then it looks again every time
+    assert set(shifting.demos.pictures) == {"front"} and torch.equal(shifting.network.eyes.seen_std, eyes.seen_std)
+    policy = made.kind.load(load_task(TASK), made.settings, trained.weights(), "cpu")
+    world = open_world(load_task(TASK))
+    assert len(world.roll_out(policy, 0).joint_pos) == 61
+    world.close()
 
 
 def test_pictures_are_shifted_as_a_whole() -> None:
