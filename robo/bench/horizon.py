@@ -154,7 +154,8 @@ class _Training:
 
     @property
     def _data(self) -> Path:
-        return self.runs / "demos" / f"{self.task}-{self.demos}"
+        # Those that were written otherwise are others, and so are trainings on them.
+        return self.runs / "demos" / f"{self.task}-{self.demos}-{PIXELS}-{CRF}"
 
     def _encoder(self) -> _Training:
         return replace(self, variant=ENCODER)
