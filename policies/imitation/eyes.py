@@ -9,16 +9,15 @@ import torch
 from torch import nn
 
 from policies.imitation.config import SeeConfig
-from policies.perception.sight import open_trunk
+from policies.perception.layers import Standard
+from policies.perception.sight import CHUNK, open_trunk
 from policies.perception.trunks import Conv
 from robo.core.progress import progress
 
 CLIP = 5.0
 """Standard deviations beyond which a number tells no more."""
-LEAST_STD = 0.1
-"""Of what a trunk says, as a share of its usual deviation: what hardly ever changes is not blown up."""
-CHUNK = 256
-"""Moments that are looked at at once."""
+LEAST_SHARE, LEAST_STD = 0.1, 1e-6
+"""Of the usual deviation of what a trunk says, and at all: what hardly ever changes is not blown up."""
 
 
 def shifted(pictures: torch.Tensor, most_px: int, generator: torch.Generator) -> torch.Tensor:
@@ -52,8 +51,6 @@ class Eyes(nn.Module):
 
     mean: torch.Tensor
     std: torch.Tensor
-    seen_mean: torch.Tensor
-    seen_std: torch.Tensor
 
     def __init__(self, see: SeeConfig, mean: torch.Tensor, std: torch.Tensor) -> None:
         super().__init__()
@@ -64,9 +61,7 @@ class Eyes(nn.Module):
         if see.views:
             self.trunk = open_trunk(see.trunk, see.views, see.tune) if see.trunk else Conv(see.views, see.channels)
             self.size += self.trunk.feature_size
-            if not self.learns:
-                self.register_buffer("seen_mean", torch.zeros(self.trunk.feature_size))
-                self.register_buffer("seen_std", torch.ones(self.trunk.feature_size))
+            self.standard = None if self.learns else Standard(self.trunk.feature_size)
             blank = {view: torch.zeros(1, see.size, see.size, 3, dtype=torch.uint8) for view in see.views}
             with torch.no_grad():
                 self.cells: tuple[int, int] = tuple(self.trunk.tokens(blank).shape[1:])  # type: ignore[assignment]
@@ -96,10 +91,7 @@ class Eyes(nn.Module):
 
     def features(self, pictures: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """What the trunk says of pictures (B, H, W, 3) uint8, (B, trunk.feature_size)."""
-        found = self.trunk.features(pictures)
-        if self.learns:
-            return found
-        return ((found - self.seen_mean) / self.seen_std).clamp(-CLIP, CLIP)
+        return self._in_units(self.trunk.features(pictures))
 
     @torch.no_grad()
     def fit(self, pictures: Mapping[str, np.ndarray], device: str) -> torch.Tensor:
@@ -110,19 +102,21 @@ class Eyes(nn.Module):
             device: Where it is.
 
         Returns:
-            `features` of all, (F, trunk.feature_size).
+            `features` of all, (F, trunk.feature_size), on the device.
         """
+        assert self.standard is not None
         count, found = len(next(iter(pictures.values()))), []
-        with progress("moments seen", -(-count // CHUNK)) as looked:
+        with progress("batches of pictures seen", -(-count // CHUNK)) as looked:
             for i in range(0, count, CHUNK):
                 some = {view: torch.from_numpy(x[i : i + CHUNK]).to(device) for view, x in pictures.items()}
                 found.append(self.trunk.features(some))
                 looked("")
-        all_of_it = torch.cat(found)
-        std = all_of_it.std(0)
-        self.seen_mean.copy_(all_of_it.mean(0))
-        self.seen_std.copy_(std.maximum(LEAST_STD * std.median()).clamp_min(1e-6))
-        return ((all_of_it - self.seen_mean) / self.seen_std).clamp(-CLIP, CLIP)
+        seen = torch.cat(found)
+        self.standard.fit(seen, (LEAST_SHARE * seen.std(0).median()).clamp_min(LEAST_STD))
+        return self._in_units(seen)
+
+    def _in_units(self, seen: torch.Tensor) -> torch.Tensor:
+        return seen if self.standard is None else self.standard(seen).clamp(-CLIP, CLIP)
 
     def _moved(
         self, pictures: Mapping[str, torch.Tensor], generator: torch.Generator | None

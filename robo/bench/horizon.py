@@ -34,8 +34,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no_stages": {"policy": "horizon", "preset": "small", "train": {"reward": "success"}},
     "mv_mwm": {"policy": "horizon", "preset": "small_mv_mwm"},
     "mwm": {"policy": "horizon", "preset": "small_mwm"},
-    # Of joint_pos and ee_delta the better one: 0 and 17 % of 40 other starts of pick_and_place, in a tenth of the time
-    # that horizon takes.
+    # Of what an action can be the better one, see docs/benchmarks.md.
     "bc_encoder": {
         "policy": "bc",
         "see": {**_EYES, "shift_px": 0},
@@ -136,8 +135,8 @@ class _Training:
         settings = self._config("").keys()
         for key in ("demos", "name"):
             del settings[key]
-        recorded = {"episodes": self.demos, "views": list(VIEWS), "size": SIZE, "sway": SWAY}
-        recorded |= {"pixels": PIXELS, "crf": CRF}
+        videos = {"views": list(VIEWS), "size": SIZE, "pixels": PIXELS, "crf": CRF}
+        recorded = {"episodes": self.demos, "sway": SWAY, **videos}
         sees = {"encoder": self._encoder().inputs()} if self.variant in TAKES else {}
         return {"settings": settings, "demonstrations": recorded, **sees}
 

@@ -190,8 +190,8 @@ def test_what_a_trunk_that_stays_says_is_asked_once_and_taken_in_its_own_units(
     eyes, data = trained.network.eyes, trained.demos
     assert data.pictures == {} and data.seen.shape == (len(data), eyes.trunk.feature_size)
     torch.testing.assert_close(data.seen.mean(0), torch.zeros(eyes.trunk.feature_size), atol=0.05, rtol=0)
-    least = eyes.seen_std.min()  # those that hardly change share it
-    changing = data.seen.std(0)[eyes.seen_std > least]
+    least = eyes.standard.std.min()  # those that hardly change share it
+    changing = data.seen.std(0)[eyes.standard.std > least]
     assert len(changing) > eyes.trunk.feature_size // 2 and (changing > 0.8).all() and (changing < 1.01).all()
     frames = np.array([0, 30, 170])
     window = data.window(frames, "cpu")
@@ -201,7 +201,9 @@ def test_what_a_trunk_that_stays_says_is_asked_once_and_taken_in_its_own_units(
     torch.testing.assert_close(eyes(window.numbers, picture)[:, len(eyes.mean) :], window.seen, atol=1e-4, rtol=1e-4)
     assert_resumes_exactly(partial(learner, kind, demos, see=see))
     shifting = learner(kind, demos, see=see | {"shift_px": 2})  # then it looks again every time
-    assert set(shifting.demos.pictures) == {"front"} and torch.equal(shifting.network.eyes.seen_std, eyes.seen_std)
+    assert set(shifting.demos.pictures) == {"front"} and torch.equal(
+        shifting.network.eyes.standard.std, eyes.standard.std
+    )
     policy = made.kind.load(load_task(TASK), made.settings, trained.weights(), "cpu")
     world = open_world(load_task(TASK))
     assert len(world.roll_out(policy, 0).joint_pos) == 61
