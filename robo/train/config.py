@@ -230,6 +230,8 @@ def _check_type(name: str, kind: Any, value: Any) -> Any:
 def _type_name(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
+    if get_origin(kind) is tuple:
+        return f"a list [a, b, ...], each {_type_name(get_args(kind)[0])}"
     return {int: "a whole number", float: "a finite number", str: "a text", bool: "true or false"}.get(kind) or (
         str(kind).replace("typing.", "")
     )

@@ -52,6 +52,8 @@ def test_a_task_file_is_relative_to_the_config_file(tmp_path):
         ({"seed.x": "3"}, "config key 'seed' must be a whole number"),
         ({"seed": "many"}, "'seed' must be a whole number, not 'many'"),
         ({"seed": "true"}, "'seed' must be a whole number, not True"),
+        ({"policy": "bc", "see.views": "front"}, "'see.views' must be a list [a, b, ...], each a text, not 'front'"),
+        ({"policy": "bc", "do.action": "turn"}, "'do.action' must be one of joint_pos, ee_delta, not 'turn'"),
         ({"seed": "-1"}, "'seed' must be 0 or more"),
         ({"seed": "1.5"}, "'seed' must be a whole number, not 1.5"),
         ({"train.rate": ".nan"}, "'train.rate' must be a finite number"),
