@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,8 +12,9 @@ from torch import nn
 
 from policies.imitation.config import SeeConfig
 from policies.perception.layers import Standard
-from policies.perception.sight import CHUNK, open_trunk
-from policies.perception.trunks import Conv
+from policies.perception.sight import CHUNK, Sight, blank_trunk
+from policies.perception.trunks import Conv, Pretrained
+from robo.core.errors import RunError
 from robo.core.progress import progress
 
 CLIP = 5.0
@@ -38,28 +41,32 @@ class Eyes(nn.Module):
     Args:
         see: Settings.
         mean, std: Of the numbers, (N,) each.
+        trunk: What `see.trunk` names; None: convolutions of its own.
 
     Attributes:
         size: Of the vector.
         learns: Whether what sees is trained; else what it says of pictures is taken in units of its deviation there,
             see `fit`.
         cells: How many tokens pictures become, and how long each is; (0, 0) without pictures.
-
-    Raises:
-        RoboError: The trunk cannot be loaded.
+        described: What the trunk is, as UTF-8 of its JSON: who has the weights needs no folder of it.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
+    described: torch.Tensor
 
-    def __init__(self, see: SeeConfig, mean: torch.Tensor, std: torch.Tensor) -> None:
+    def __init__(
+        self, see: SeeConfig, mean: torch.Tensor, std: torch.Tensor, trunk: Sight | Pretrained | None = None
+    ) -> None:
         super().__init__()
-        self.see, self.learns = see, not see.trunk or see.tune
+        self.see, self.learns = see, trunk is None or see.tune
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         self.size, self.cells = len(mean), (0, 0)
         if see.views:
-            self.trunk = open_trunk(see.trunk, see.views, see.tune) if see.trunk else Conv(see.views, see.channels)
+            self.trunk = trunk or Conv(see.views, see.channels)
+            if trunk is not None:
+                self.register_buffer("described", as_bytes(trunk.described()))
             self.size += self.trunk.feature_size
             self.standard = None if self.learns else Standard(self.trunk.feature_size)
             blank = {view: torch.zeros(1, see.size, see.size, 3, dtype=torch.uint8) for view in see.views}
@@ -124,6 +131,35 @@ class Eyes(nn.Module):
         if generator is None:
             return pictures
         return {view: shifted(picture, self.see.shift_px, generator) for view, picture in pictures.items()}
+
+
+def as_bytes(said: Mapping[str, Any]) -> torch.Tensor:
+    """JSON as UTF-8, uint8."""
+    return torch.tensor(list(json.dumps(said).encode()), dtype=torch.uint8)
+
+
+def described_trunk(see: SeeConfig, weights: Mapping[str, torch.Tensor], name: str) -> Sight | Pretrained | None:
+    """The trunk that weights are of, without its own.
+
+    Args:
+        see: Settings.
+        weights: Of a network.
+        name: Of `Eyes.described` in them.
+
+    Raises:
+        RoboError: They do not say what it is, or it is none.
+    """
+    if not see.trunk:
+        return None
+    if name not in weights:
+        raise RunError(f"weights lack {name}, which says what see.trunk was; train again")
+    try:
+        said = json.loads(weights[name].cpu().numpy().tobytes())
+    except ValueError as error:
+        raise RunError(f"weights {name} are no JSON: {error}; train again") from error
+    if not isinstance(said, dict):
+        raise RunError(f"weights {name} must be a JSON object; train again")
+    return blank_trunk(said, see.views, see.tune)
 
 
 class Hands(nn.Module):

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from policies.imitation.config import ActConfig, BcConfig, DiffusionConfig, SeeConfig
+from policies.imitation.config import ActConfig, BcConfig, DiffusionConfig
 from policies.imitation.demos import Demonstrations, Window
 from policies.imitation.eyes import Eyes, Hands
 from policies.imitation.network import Imitator
 from policies.learner import Learner, Tensors
+from policies.perception.sight import open_trunk
 from policies.steps import clipped, warmed_cosine
 from policies.tensors import load_slots, slots_of, stored, under
 from robo.core.errors import NonFiniteError, RunError
@@ -47,7 +48,8 @@ class ImitationLearner(Learner):
         numbers, actions = (torch.from_numpy(x) for x in (self.demos.numbers, self.demos.actions))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            eyes = Eyes(config.see, numbers.mean(0), numbers.std(0).clamp_min(LEAST_STD))
+            trunk = open_trunk(config.see.trunk, config.see.views, config.see.tune) if config.see.trunk else None
+            eyes = Eyes(config.see, numbers.mean(0), numbers.std(0).clamp_min(LEAST_STD), trunk)
             self.network = make(config, eyes, Hands(actions.amin(0), actions.amax(0))).to(device)
         if config.see.views and not eyes.learns and not self.network.by_cells:
             seen = eyes.fit(self.demos.pictures, device)
@@ -122,9 +124,3 @@ class ImitationLearner(Learner):
     def weights(self) -> Tensors:
         """See `Learner`: the averaged network."""
         return stored(self.average.state_dict())
-
-
-def blank(see: SeeConfig, numbers: int, actions: int, config: Settings, make: Make) -> Imitator:
-    """The network for weights to come."""
-    eyes = Eyes(see, torch.zeros(numbers), torch.ones(numbers))
-    return make(config, eyes, Hands(torch.zeros(actions), torch.ones(actions)))

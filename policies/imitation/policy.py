@@ -11,7 +11,8 @@ import torch
 
 from policies.commanded import Commanded
 from policies.imitation.config import DoConfig, SeeConfig
-from policies.imitation.learner import Make, Settings, blank
+from policies.imitation.eyes import Eyes, Hands, described_trunk
+from policies.imitation.learner import Make, Settings
 from policies.imitation.network import Imitator
 from policies.observed import around, proprioception, surroundings, told
 from policies.policy import PolicyInfo
@@ -78,6 +79,9 @@ def load(
     """A policy of weights; see `policies.learner.PolicyKind`."""
     rest = sum(around(task).values()) if config.see.around else len(told(task))
     actions = task.robot.dof + 1 if config.do.action == "joint_pos" else 7
-    network = blank(config.see, task.robot.dof + 8 + rest, actions, config, make)
+    numbers = task.robot.dof + 8 + rest
+    trunk = described_trunk(config.see, weights, "eyes.described")
+    eyes = Eyes(config.see, torch.zeros(numbers), torch.ones(numbers), trunk)
+    network = make(config, eyes, Hands(torch.zeros(actions), torch.ones(actions)))
     load_weights(network, weights)
     return ImitationPolicy(task, network, config.see, config.do, device)

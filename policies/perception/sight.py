@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -58,9 +58,28 @@ class Sight(nn.Module):
     def save(self, folder: Path) -> None:
         """Write settings and weights into a folder, made where it is not there."""
         folder.mkdir(parents=True, exist_ok=True)
-        said = {name: dataclasses.asdict(config) for name, config in self.config.items()}
         save_file({k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}, folder / WEIGHTS)
-        write_json(folder / CONFIG, {"model_type": KIND, "known": self.known, "things": self.things, **said})
+        write_json(folder / CONFIG, self.described())
+
+    def described(self) -> dict[str, Any]:
+        """All but the weights, as JSON has it; see `blank`."""
+        said = {name: dataclasses.asdict(config) for name, config in self.config.items()}
+        return {"model_type": KIND, "known": self.known, "things": self.things, **said}
+
+    @classmethod
+    def blank(cls, said: Mapping[str, Any]) -> Self:
+        """One as `described`, for weights to come.
+
+        Raises:
+            ConfigError: Something is missing or does not fit.
+        """
+        try:
+            mae = TypeAdapter(MaeConfig).validate_python(said["mae"])
+            marks = TypeAdapter(MarksConfig).validate_python(said["marks"])
+            known, things = (TypeAdapter(int).validate_python(said[name]) for name in ("known", "things"))
+        except (KeyError, ValidationError) as error:
+            raise ConfigError(f"this describes no sight: {str(error).splitlines()[0]}") from error
+        return cls(mae, marks, known, things)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -69,14 +88,12 @@ class Sight(nn.Module):
         Raises:
             ConfigError: Something is missing or does not fit.
         """
-        said = read_json(folder / CONFIG, {"model_type": str, "known": int, "things": int, "mae": dict, "marks": dict})
+        said = read_json(folder / CONFIG, {"model_type": str})
         try:
-            mae = TypeAdapter(MaeConfig).validate_python(said["mae"])
-            marks = TypeAdapter(MarksConfig).validate_python(said["marks"])
-            found = cls(mae, marks, said["known"], said["things"])
+            found = cls.blank(said)
             weights = load_file(folder / WEIGHTS)
             found.load_state_dict(weights)
-        except (OSError, SafetensorError, RuntimeError, ValidationError) as error:
+        except (ConfigError, OSError, SafetensorError, RuntimeError) as error:
             raise ConfigError(f"{folder} holds no sight that can be read: {str(error).splitlines()[0]}") from error
         for name, value in weights.items():
             if not torch.isfinite(value).all():
@@ -138,11 +155,28 @@ def open_trunk(path: str, views: Sequence[str], learn: bool) -> Sight | Pretrain
     """
     folder = Path(path)
     if not (folder / CONFIG).is_file() or read_json(folder / CONFIG, {"model_type": str})["model_type"] != KIND:
-        return Pretrained(path, views, learn)
+        return Pretrained.from_pretrained(path, views, learn)
     found = Sight.load(folder)
     if found.mae.config.views != tuple(views):
         raise ConfigError(
             f"{folder} sees {', '.join(found.mae.config.views)}, not {', '.join(views)}; name those, in this order"
         )
+    found.learn = learn
+    return found.requires_grad_(learn)
+
+
+def blank_trunk(said: Mapping[str, Any], views: Sequence[str], learn: bool) -> Sight | Pretrained:
+    """What `open_trunk` opened, as it described itself, for weights to come.
+
+    Args:
+        said: Its `described`.
+        views, learn: See `open_trunk`.
+
+    Raises:
+        RoboError: Nothing is described by that.
+    """
+    if said.get("model_type") != KIND:
+        return Pretrained.blank(said, views, learn)
+    found = Sight.blank(said)
     found.learn = learn
     return found.requires_grad_(learn)

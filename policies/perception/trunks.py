@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from robo.core.errors import ConfigError, MissingDependencyError, UnknownNameError
@@ -138,56 +140,42 @@ KINDS = {
 PREPROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json")
 
 
-class Pretrained(nn.Module):
-    """A vision model of a local folder as `transformers` saves them; nothing is ever downloaded.
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """What pictures are made before a model sees them.
 
-    All views go through the same weights, which stay as they are unless `learn`. Pictures of any size are scaled to
-    what the folder's preprocessor says, colours are normalised as it says.
-
-    Args:
-        path: Folder with ``config.json``, weights and ``preprocessor_config.json``.
-        views: Names of cameras, all of which are needed.
-        learn: Whether the weights are trained.
-
-    Raises:
-        ConfigError: No such folder, or it lacks a file or a setting.
-        UnknownNameError: A kind of model that this does not know.
-        MissingDependencyError: `transformers` is not installed.
+    Attributes:
+        size: Height and width [px].
+        mean, std: Of each colour in 0..1.
     """
 
-    def __init__(self, path: str | Path, views: Sequence[str], learn: bool = False) -> None:
+    size: tuple[int, int]
+    mean: list[float]
+    std: list[float]
+
+
+class Pretrained(nn.Module):
+    """A vision model as `transformers` has them; nothing is ever downloaded. Made by `from_pretrained` or `blank`.
+
+    All views go through the same weights, which stay as they are unless `learn`. Pictures of any size are scaled and
+    colours normalised as it wants them.
+
+    Args:
+        model: The model, of a kind in `KINDS`.
+        sees: How pictures are made what it wants.
+        views: Names of cameras, all of which are needed.
+        learn: Whether the weights are trained.
+    """
+
+    def __init__(self, model: Any, sees: Preprocessing, views: Sequence[str], learn: bool) -> None:
         super().__init__()
-        if importlib.util.find_spec("transformers") is None:
-            raise MissingDependencyError(
-                "a pretrained trunk needs transformers, which is not installed; try: pip install 'robo-stack[video]'"
-            )
-        folder = Path(path)
-        if not (folder / "config.json").is_file():
-            raise ConfigError(
-                f"{folder} is no folder of a pretrained model: it has no config.json; give one as "
-                "model.save_pretrained(...) of transformers writes it"
-            )
-        name = read_json(folder / "config.json", {"model_type": str})["model_type"]
-        if name not in KINDS:
-            raise UnknownNameError(f"kind of pretrained model in {folder}", name, KINDS)
-        self.views, self.learn, self.kind = tuple(views), learn, KINDS[name]
-        self.size, mean, std = _preprocessing(folder)
+        self._config = model.config
+        name = self._config.model_type
+        self.views, self.learn, self.kind, self.sees = tuple(views), learn, KINDS[name], sees
         self.mean: Tensor
         self.std: Tensor
-        self.register_buffer("mean", torch.tensor(mean), persistent=False)
-        self.register_buffer("std", torch.tensor(std), persistent=False)
-        from transformers import AutoModel
-
-        try:
-            model, loaded = AutoModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
-        except (OSError, ValueError, RuntimeError) as error:
-            line = " ".join(str(error).split())[:300]
-            raise ConfigError(f"{folder}: its weights cannot be read as {name}: {line}") from error
-        if loaded["missing_keys"]:
-            lacking = ", ".join(sorted(loaded["missing_keys"])[:3])
-            raise ConfigError(
-                f"{folder}: its weights lack {len(loaded['missing_keys'])} of those of {name}: {lacking} ..."
-            )
+        self.register_buffer("mean", torch.tensor(sees.mean), persistent=False)
+        self.register_buffer("std", torch.tensor(sees.std), persistent=False)
         self.model: Any = getattr(model, self.kind.part) if self.kind.part else model
         self.model.requires_grad_(learn).eval()
         config = self.model.config
@@ -196,6 +184,73 @@ class Pretrained(nn.Module):
         self._before = 1 + getattr(config, "num_register_tokens", 0) if name.startswith("dino") else 0
         self._tubelet: int = getattr(config, "tubelet_size", 1)
         self.feature_size = self.width * len(self.views)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, views: Sequence[str], learn: bool = False) -> Self:
+        """A model of a local folder with ``config.json``, weights and ``preprocessor_config.json``.
+
+        Raises:
+            ConfigError: No such folder, or it lacks a file or a setting.
+            UnknownNameError: A kind of model that this does not know.
+            MissingDependencyError: `transformers` is not installed.
+        """
+        _require_transformers()
+        folder = Path(path)
+        if not (folder / "config.json").is_file():
+            raise ConfigError(
+                f"{folder} is no folder of a trunk: it has no config.json; give sight of a run of horizon, or one as "
+                "model.save_pretrained(...) of transformers writes it"
+            )
+        name = read_json(folder / "config.json", {"model_type": str})["model_type"]
+        if name not in KINDS:
+            raise UnknownNameError(f"kind of pretrained model in {folder}", name, KINDS)
+        sees = _preprocessing(folder)
+        from huggingface_hub.errors import StrictDataclassError
+        from transformers import AutoModel
+
+        try:
+            model, loaded = AutoModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+        except (OSError, ValueError, RuntimeError, StrictDataclassError) as error:
+            line = " ".join(str(error).split())[:300]
+            raise ConfigError(f"{folder}: its weights cannot be read as {name}: {line}") from error
+        if loaded["missing_keys"]:
+            lacking = ", ".join(sorted(loaded["missing_keys"])[:3])
+            raise ConfigError(
+                f"{folder}: its weights lack {len(loaded['missing_keys'])} of those of {name}: {lacking} ..."
+            )
+        return cls(model, sees, views, learn)
+
+    def described(self) -> dict[str, Any]:
+        """All but the weights, as JSON has it; see `blank`."""
+        model = self._config.to_dict()
+        return {"model_type": model["model_type"], "model": model, "sees": dataclasses.asdict(self.sees)}
+
+    @classmethod
+    def blank(cls, said: Mapping[str, Any], views: Sequence[str], learn: bool = False) -> Self:
+        """One as `described`, for weights to come.
+
+        Raises:
+            ConfigError: Something is missing or does not fit.
+            UnknownNameError: A kind of model that this does not know.
+            MissingDependencyError: `transformers` is not installed.
+        """
+        _require_transformers()
+        try:
+            name = TypeAdapter(str).validate_python(said["model_type"])
+            settings = TypeAdapter(dict[str, Any]).validate_python(said["model"])
+            sees = TypeAdapter(Preprocessing).validate_python(said["sees"])
+        except (KeyError, ValidationError) as error:
+            raise ConfigError(f"this describes no pretrained model: {str(error).splitlines()[0]}") from error
+        if name not in KINDS:
+            raise UnknownNameError("kind of pretrained model", name, KINDS)
+        from huggingface_hub.errors import StrictDataclassError
+        from transformers import AutoConfig, AutoModel
+
+        try:
+            config = AutoConfig.for_model(**settings | {"model_type": name})
+            return cls(AutoModel.from_config(config), sees, views, learn)
+        except (TypeError, ValueError, AttributeError, StrictDataclassError) as error:
+            raise ConfigError(f"this describes no {name}: {' '.join(str(error).split())[:300]}") from error
 
     def train(self, mode: bool = True) -> Pretrained:
         """See `torch.nn.Module.train`; what is not learned stays as it is when used, without dropout."""
@@ -220,8 +275,8 @@ class Pretrained(nn.Module):
         x = torch.stack(checked(pictures, self.views), dim=1)
         batch, views, frames = x.shape[:3]
         x = x.flatten(0, 2).permute(0, 3, 1, 2).float() / 255
-        x = nn.functional.interpolate(x, self.size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-        x = (x - self.mean[:, None, None]) / self.std[:, None, None]
+        x = nn.functional.interpolate(x, self.sees.size, mode="bicubic", antialias=True, align_corners=False)
+        x = (x.clamp(0, 1) - self.mean[:, None, None]) / self.std[:, None, None]
         if self.kind.video:
             x = x.unflatten(0, (batch * views, frames))
             x = torch.cat([x, x[:, -1:].expand(-1, -frames % self._tubelet, -1, -1, -1)], dim=1)
@@ -266,8 +321,14 @@ def checked(pictures: Pictures, views: Sequence[str]) -> list[Tensor]:
     return found
 
 
-def _preprocessing(folder: Path) -> tuple[tuple[int, int], list[float], list[float]]:
-    """Height and width [px], mean and deviation of each colour in 0..1."""
+def _require_transformers() -> None:
+    if importlib.util.find_spec("transformers") is None:
+        raise MissingDependencyError(
+            "a pretrained trunk needs transformers, which is not installed; try: pip install 'robo-stack[video]'"
+        )
+
+
+def _preprocessing(folder: Path) -> Preprocessing:
     path = next((folder / name for name in PREPROCESSORS if (folder / name).is_file()), None)
     if path is None:
         raise ConfigError(f"{folder} has no {' or '.join(PREPROCESSORS)}, which says how its pictures are normalised")
@@ -280,4 +341,4 @@ def _preprocessing(folder: Path) -> tuple[tuple[int, int], list[float], list[flo
             height = width = edge
         case _:
             raise ConfigError(f"{path}: crop_size or size must say height and width in pixels, not {size!r}")
-    return (height, width), said["image_mean"], said["image_std"]
+    return Preprocessing(size=(height, width), mean=said["image_mean"], std=said["image_std"])

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -60,7 +61,7 @@ def saved(folder, kind: str):
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_pretrained_folder_sees_as_its_model_does(kind, tmp_path):
     model, cells = saved(tmp_path, kind)
-    trunk, seen = Pretrained(tmp_path, VIEWS), pictures()
+    trunk, seen = Pretrained.from_pretrained(tmp_path, VIEWS), pictures()
     tokens, features = trunk.tokens(seen), trunk.features(seen)
     assert tokens.shape == (2, 2 * cells, 24) and features.shape == (2, trunk.feature_size) == (2, 48)
     # The wrist's, by hand: pictures that are of the right size already, normalised as the folder says.
@@ -73,32 +74,62 @@ def test_a_pretrained_folder_sees_as_its_model_does(kind, tmp_path):
     assert not tokens.requires_grad and trunk.tokens(pictures(size=50)).shape == tokens.shape
 
 
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_model_is_made_again_of_its_description_and_weights_alone(kind, tmp_path):
+    saved(tmp_path, kind)
+    trunk, seen = Pretrained.from_pretrained(tmp_path, VIEWS), pictures()
+    shutil.rmtree(tmp_path)
+    again = Pretrained.blank(json.loads(json.dumps(trunk.described())), VIEWS)
+    assert not torch.equal(again.features(seen), trunk.features(seen))
+    again.load_state_dict(trunk.state_dict())
+    assert torch.equal(again.features(seen), trunk.features(seen)) and again.feature_size == trunk.feature_size
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({}, "model_type"),
+        ({"model_type": "dinov4"}, "dinov2"),
+        ({"sees": {"size": "big"}}, "Preprocessing"),
+        ({"model": {"hidden_size": "many"}}, "no dinov2"),
+    ],
+)
+def test_descriptions_that_will_not_do_are_named(said, told, tmp_path):
+    saved(tmp_path, "dinov2")
+    whole = Pretrained.from_pretrained(tmp_path, VIEWS).described()
+    with pytest.raises(RoboError, match=told):
+        Pretrained.blank(whole | said if said else {}, VIEWS)
+
+
 def test_weights_are_learned_only_when_asked(tmp_path):
     saved(tmp_path, "dinov2")
-    trunk = Pretrained(tmp_path, VIEWS, learn=True)
+    trunk = Pretrained.from_pretrained(tmp_path, VIEWS, learn=True)
     trunk.features(pictures()).sum().backward()
     assert any(p.grad is not None and p.grad.abs().max() > 0 for p in trunk.parameters())
-    assert not any(p.requires_grad for p in Pretrained(tmp_path, VIEWS).parameters())
+    assert not any(p.requires_grad for p in Pretrained.from_pretrained(tmp_path, VIEWS).parameters())
 
 
 def test_folders_that_will_not_do_are_named(tmp_path):
     with pytest.raises(ConfigError, match=r"no config\.json"):
-        Pretrained("nobody/dino", VIEWS)
+        Pretrained.from_pretrained("nobody/dino", VIEWS)
     saved(tmp_path, "dinov2")
     (tmp_path / "preprocessor_config.json").rename(tmp_path / "elsewhere.json")
     with pytest.raises(ConfigError, match="preprocessor_config"):
-        Pretrained(tmp_path, VIEWS)
+        Pretrained.from_pretrained(tmp_path, VIEWS)
     (tmp_path / "elsewhere.json").rename(tmp_path / "preprocessor_config.json")
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 5}))
     with pytest.raises(ConfigError, match="lack"):
-        Pretrained(tmp_path, VIEWS)
+        Pretrained.from_pretrained(tmp_path, VIEWS)
+    (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_size": "many"}))
+    with pytest.raises(ConfigError, match="hidden_size"):
+        Pretrained.from_pretrained(tmp_path, VIEWS)
     (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "dinov4"}))
     with pytest.raises(UnknownNameError, match="did you mean"):
-        Pretrained(tmp_path, VIEWS)
+        Pretrained.from_pretrained(tmp_path, VIEWS)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(RoboError, match="model_type"):
-        Pretrained(tmp_path, VIEWS)
+        Pretrained.from_pretrained(tmp_path, VIEWS)
 
 
 def test_convolutions_find_where_a_spot_is():
