@@ -21,7 +21,7 @@ examples:
   robo-bench render                      a table
   robo-bench render --help               its own options
   robo-bench reach_avoid --json out.json also writes the figures for machines
-  robo-bench all                         every benchmark with its defaults
+  robo-bench all                         every benchmark with its defaults; trainings of hours are not begun
 
 Every table names the machine and the seeds it was taken with."""
 
@@ -48,14 +48,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.name == "all" and rest:
         parser.error(f"'all' takes no options of single benchmarks, such as {rest[0]}")
     names = list(BENCHES) if args.name == "all" else [args.name]
-    given = _options(args.name, rest)
+    if args.name == "all":
+        given = {name: {"missing": False} if "missing" in options(find(name)) else {} for name in names}
+    else:
+        given = {args.name: _options(args.name, rest)}
 
     from robo.core.machine import hardware_line
 
     hardware = hardware_line()
     reports = {}
     for name in names:
-        report = find(name)(**given)
+        report = find(name)(**given[name])
         reports[name] = {"hardware": hardware, **dataclasses.asdict(report)}
         if args.json != "-":
             _show(report, hardware, args.markdown)

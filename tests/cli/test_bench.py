@@ -12,6 +12,11 @@ from robo.bench import Rate, Report
 from robo.cli.bench import _show, main
 
 
+def long_bench(missing: bool = True) -> Report:
+    """Takes hours where something is missing."""
+    return Report(title="Long", rows=[{"trained": missing}], seeds=[], notes=[])
+
+
 def toy_bench(episodes: int = 3, sizes: Sequence[int] = (64, 96), run: str = "runs/toy/last") -> Report:
     """Counts to three.
 
@@ -53,10 +58,14 @@ def test_options(capsys):
     assert report["hardware"]
 
 
-def test_all_into_a_file(capsys, tmp_path):
+def test_all_into_a_file_begins_no_trainings_of_hours(capsys, monkeypatch, tmp_path):
+    monkeypatch.setitem(bench.BENCHES, "long", f"{__name__}:long_bench")
     assert main(["all", "--json", str(tmp_path / "out.json")]) == 0
     assert "written: " in capsys.readouterr().out
-    assert list(json.loads((tmp_path / "out.json").read_text())) == ["toy"]
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert list(found) == ["toy", "long"] and found["long"]["rows"] == [{"trained": False}]
+    assert main(["long", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == [{"trained": True}]
 
 
 def test_markdown(capsys):
