@@ -15,7 +15,7 @@ from policies.horizon.aims import Shown
 from policies.horizon.config import HorizonConfig
 from policies.horizon.episodes import episode, rewards, truth, until_done
 from policies.horizon.film import imagination, played
-from policies.horizon.network import HorizonNetwork
+from policies.horizon.network import HorizonNetwork, acting
 from policies.horizon.score import score_of
 from policies.horizon.seeing import Frames, Seeing
 from policies.imitation.config import DoConfig, SeeConfig
@@ -154,7 +154,7 @@ class HorizonLearner(Learner):
 
     def weights(self) -> Tensors:
         """See `Learner`."""
-        return stored(self.network.state_dict())
+        return stored(acting(self.network.state_dict()))
 
     def batch(self) -> Tensors:
         """See `Learner`."""

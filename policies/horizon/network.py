@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import nn
@@ -11,6 +13,7 @@ from policies.horizon.aims import aims
 from policies.horizon.config import HorizonConfig
 from policies.horizon.pixels import Pixels
 from policies.observed import told
+from policies.perception.mae import DRAWS
 from policies.perception.sight import Sight
 from policies.world.agent import Agent
 from policies.world.config import WorldConfig
@@ -18,6 +21,12 @@ from tasks.tabletop.base import TabletopTask
 
 ACTIONS = 7
 """Numbers of an action of ``ee_delta``."""
+
+
+def acting(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Of all weights those that a network which only acts has, see `HorizonNetwork.only_act`."""
+    draws = tuple(f"sight.mae.{name}" for name in DRAWS)
+    return {k: v for k, v in weights.items() if k not in draws and not k.startswith(tuple(f"{x}." for x in draws))}
 
 
 def truths(task: TabletopTask, config: HorizonConfig) -> int:
@@ -57,6 +66,10 @@ class HorizonNetwork(nn.Module):
         self.agent = Agent(world, features, ACTIONS, proprio, signals, seed, plain, aims(task, config))
         self.task = task
         self.register_buffer("begun", torch.zeros((), dtype=torch.bool))
+
+    def only_act(self) -> None:
+        """Keep what acting needs; nothing is learned or drawn any more."""
+        self.sight.mae.only_see()
 
     def seen(self, features: torch.Tensor, state: np.ndarray) -> np.ndarray:
         """Features of what sees (T, F) as the world model takes them, (T, F') float32: things are told from the tool.

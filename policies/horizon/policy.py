@@ -16,7 +16,7 @@ from policies.horizon import tool
 from policies.horizon.aims import Follower, ToolGuide
 from policies.horizon.config import HorizonConfig
 from policies.horizon.episodes import proprio
-from policies.horizon.network import ACTIONS, HorizonNetwork
+from policies.horizon.network import ACTIONS, HorizonNetwork, acting
 from policies.horizon.score import score_of
 from policies.horizon.wander import Wanderer, start
 from policies.observed import proprioception, surroundings, tool_motion
@@ -125,5 +125,6 @@ class HorizonPolicy(Commanded):
 def load(task: TabletopTask, config: HorizonConfig, weights: Mapping[str, torch.Tensor], device: str) -> HorizonPolicy:
     """A policy of weights; see `policies.learner.PolicyKind`."""
     network = HorizonNetwork(task, config)
-    load_weights(network, weights)
+    network.only_act()
+    load_weights(network, acting(weights))
     return HorizonPolicy(task, network, config, device)

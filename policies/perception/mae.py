@@ -5,7 +5,8 @@ what is hidden reaches nothing. All is seen and predicted as its difference from
 hidden is asked for cell by cell: queries read the encoded cells and not each other (CrossMAE, arXiv 2401.14391), so
 training may ask for a part, and an answer does not depend on what else is asked. Attention finds out slowly what one
 view says of another, for all tokens pass through the same weights wherever they are; so queries are also given a
-summary of all that is shown, to which every place contributes, and from which every place takes, in a way of its own.
+summary of all that is shown, by a perceptron to which every place speaks, and which speaks to every place, with weights
+of their own.
 Which view a token is of, where in it and when, is told by embeddings; so any of the views can be missing.
 """
 
@@ -28,6 +29,10 @@ Pictures = Mapping[str, Tensor]
 """View → (B, T, H, W, 3) uint8, or (B, H, W, 3) for one frame."""
 MEMORY = 1000.0
 """Batches after which the mean pictures of training begin to forget the oldest."""
+DRAWS = ("widen", "decoder", "summary", "hidden", "ask_reward", "pixels", "rewards", "seen")
+"""What takes no part in `MultiViewMae.features`: it is for training, and for pictures of features."""
+PLACE = 32
+"""Numbers that a summary says of a place."""
 LEAST = 0.01
 """Deviation that a view has at least, colours being in 0..1."""
 
@@ -76,6 +81,11 @@ class MultiViewMae(nn.Module):
         nn.init.zeros_(self.rewards.weight)  # as in DreamerV3: rewards begin as 0
 
     # ---- for policies ------------------------------------------------------------
+
+    def only_see(self) -> None:
+        """Keep what `tokens` and `features` need, and nothing of what draws."""
+        for name in DRAWS:
+            delattr(self, name)
 
     def tokens(self, pictures: Pictures) -> Tensor:
         """All cells of all given views, as what leaves the encoder of each: (B, N, numbers), by frame, then view in the
@@ -325,10 +335,9 @@ class Stem(nn.Module):
 
 
 class Summary(nn.Module):
-    """All that is shown in a few numbers, products of what a cell says and of where and when it is.
+    """All that is shown as one vector, and what that says of every place: a perceptron between whole views.
 
-    A linear map of its own from every cell to every other would be far larger; this is one of low rank, of as many
-    terms as there are numbers.
+    It has weights of its own for every place, as attention has not.
 
     Args:
         config: Sizes.
@@ -336,12 +345,14 @@ class Summary(nn.Module):
 
     def __init__(self, config: MaeConfig) -> None:
         super().__init__()
-        size, cells = config.summary, len(config.views) * config.cells
-        self.gather, self.give = nn.Linear(config.numbers, size), nn.Linear(size, config.decoder_width)
+        size, self.cells = config.summary, len(config.views) * config.cells
+        self.gather = nn.Linear(config.frames * self.cells * (config.numbers + 1), size)
         self.norm = nn.LayerNorm(size)
-        self.from_place, self.to_place = (nn.Parameter(torch.randn(cells, size)) for _ in range(2))
-        self.from_time, self.to_time = (nn.Parameter(torch.randn(config.frames, size)) for _ in range(2))
-        self.to_reward = nn.Parameter(torch.randn(size))
+        self.think = nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.Linear(size, size))
+        self.place = nn.Linear(size, self.cells * PLACE)
+        self.give = nn.Linear(PLACE, config.decoder_width)
+        self.time = nn.Parameter(torch.ones(config.frames, size))
+        self.reward = nn.Linear(size, config.decoder_width)
 
     def forward(self, encoded: Tensor, where: Tensor, asked: Tensor, frames: int) -> tuple[Tensor, Tensor]:
         """What queries are given.
@@ -355,16 +366,16 @@ class Summary(nn.Module):
         Returns:
             Of these, (B, T A, decoder width), and of the rewards of each frame, (B, T, decoder width).
         """
-        early, late = (time[-frames:] for time in (self.from_time, self.to_time))
-        said = self.gather(encoded) * self.from_place[where] * _each(early, where)
-        whole = self.norm(said.sum(1))[:, None]
-        cells = self.give(whole * self.to_place[asked] * _each(late, asked))
-        return cells, self.give(whole * self.to_reward * late)
-
-
-def _each(time: Tensor, where: Tensor) -> Tensor:
-    """Codes of frames (T, R) for each of places (B, T K), (T K, R)."""
-    return time.repeat_interleave(where.shape[1] // len(time), dim=0)
+        batch, frame = len(encoded), torch.arange(frames, device=where.device)
+        said = torch.cat([encoded, torch.ones_like(encoded[..., :1])], dim=-1)  # 1: it is shown
+        whole = said.new_zeros(batch, len(self.time) * self.cells, said.shape[-1])
+        early = len(self.time) - frames  # the newest frame is the last, however many there are
+        row = where + self.cells * (early + frame).repeat_interleave(where.shape[1] // frames)
+        seen = self.norm(self.gather(whole.scatter(1, row[..., None].expand_as(said), said).flatten(1)))
+        told = (seen + self.think(seen))[:, None] * self.time[early:]
+        places = self.place(told).reshape(batch, frames * self.cells, -1)
+        row = asked + self.cells * frame.repeat_interleave(asked.shape[1] // frames)
+        return self.give(places.gather(1, row[..., None].expand(-1, -1, places.shape[-1]))), self.reward(told)
 
 
 class Coder(nn.Module):

@@ -161,8 +161,7 @@ def open_trunk(path: str, views: Sequence[str], learn: bool) -> Sight | Pretrain
         raise ConfigError(
             f"{folder} sees {', '.join(found.mae.config.views)}, not {', '.join(views)}; name those, in this order"
         )
-    found.learn = learn
-    return found.requires_grad_(learn)
+    return _trunk(found, learn)
 
 
 def blank_trunk(said: Mapping[str, Any], views: Sequence[str], learn: bool) -> Sight | Pretrained:
@@ -177,6 +176,10 @@ def blank_trunk(said: Mapping[str, Any], views: Sequence[str], learn: bool) -> S
     """
     if said.get("model_type") != KIND:
         return Pretrained.blank(said, views, learn)
-    found = Sight.blank(said)
-    found.learn = learn
-    return found.requires_grad_(learn)
+    return _trunk(Sight.blank(said), learn)
+
+
+def _trunk(sight: Sight, learn: bool) -> Sight:
+    sight.learn = learn
+    sight.mae.only_see()
+    return sight.requires_grad_(learn)

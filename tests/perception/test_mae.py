@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from policies.perception.attention import Block, places
-from policies.perception.mae import MultiViewMae
+from policies.perception.mae import DRAWS, MultiViewMae
 from policies.perception.mae_config import PRESETS, MaeConfig, preset
 from robo.core.errors import ConfigError, UnknownNameError
 
@@ -65,6 +65,20 @@ def test_any_views_and_fewer_frames_will_do(views, frames):
     if frames == 1:
         single = {name: x[:, 0] for name, x in given.items()}
         assert torch.equal(model.features(single), model.features(given))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_what_only_sees_sees_the_same_with_fewer_weights(name):
+    whole = MultiViewMae(preset(name, encoder_layers=1, decoder_layers=1))
+    seen = pictures(whole.config, batch=1)
+    whole.loss(seen, None, torch.Generator().manual_seed(0))  # the usual pictures are part of what sees
+    whole.eval()
+    sees, weights = copy.deepcopy(whole), whole.state_dict()
+    sees.only_see()
+    assert torch.equal(sees.features(seen), whole.features(seen))
+    less = sees.state_dict()
+    assert set(less) < set(weights) and not any(k.split(".")[0] in DRAWS for k in less)
+    assert {k.split(".")[0] for k in set(weights) - set(less)} == set(DRAWS)
 
 
 def test_hidden_pixels_reach_neither_latents_nor_what_is_imagined_of_others():
