@@ -41,7 +41,7 @@ def test_layout(run):
     assert len(kept) == KEPT_CHECKPOINTS + 1
     about = json.loads((run.path / "run.json").read_text())
     assert (about["task"], about["policy"], about["seed"], about["status"]) == ("toy", "toy", 0, "training")
-    assert about["packages"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(about["packages"]["torch"])  # some builds add what they compute on
 
 
 def test_numbers_and_last(tmp_path):
