@@ -25,8 +25,7 @@ ACTIONS = 7
 
 def acting(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Of all weights those that a network which only acts has, see `HorizonNetwork.only_act`."""
-    draws = tuple(f"sight.mae.{name}" for name in DRAWS)
-    return {k: v for k, v in weights.items() if k not in draws and not k.startswith(tuple(f"{x}." for x in draws))}
+    return {k: v for k, v in weights.items() if not (k.startswith("sight.mae.") and k.split(".")[2] in DRAWS)}
 
 
 def truths(task: TabletopTask, config: HorizonConfig) -> int:

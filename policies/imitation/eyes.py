@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,8 @@ from robo.core.progress import progress
 
 CLIP = 5.0
 """Standard deviations beyond which a number tells no more."""
+DESCRIBED = "eyes.described"
+"""`Eyes.described` among the weights of an `Imitator`."""
 LEAST_SHARE, LEAST_STD = 0.1, 1e-6
 """Of the usual deviation of what a trunk says, and at all: what hardly ever changes is not blown up."""
 
@@ -64,9 +65,10 @@ class Eyes(nn.Module):
         self.register_buffer("std", std)
         self.size, self.cells = len(mean), (0, 0)
         if see.views:
-            self.trunk = trunk or Conv(see.views, see.channels)
+            self.trunk = Conv(see.views, see.channels) if trunk is None else trunk
             if trunk is not None:
-                self.register_buffer("described", as_bytes(trunk.described()))
+                said = json.dumps(trunk.described()).encode()
+                self.register_buffer("described", torch.tensor(list(said), dtype=torch.uint8))
             self.size += self.trunk.feature_size
             self.standard = None if self.learns else Standard(self.trunk.feature_size)
             blank = {view: torch.zeros(1, see.size, see.size, 3, dtype=torch.uint8) for view in see.views}
@@ -133,32 +135,26 @@ class Eyes(nn.Module):
         return {view: shifted(picture, self.see.shift_px, generator) for view, picture in pictures.items()}
 
 
-def as_bytes(said: Mapping[str, Any]) -> torch.Tensor:
-    """JSON as UTF-8, uint8."""
-    return torch.tensor(list(json.dumps(said).encode()), dtype=torch.uint8)
-
-
-def described_trunk(see: SeeConfig, weights: Mapping[str, torch.Tensor], name: str) -> Sight | Pretrained | None:
-    """The trunk that weights are of, without its own.
+def described_trunk(see: SeeConfig, weights: Mapping[str, torch.Tensor]) -> Sight | Pretrained | None:
+    """The trunk that weights are of, without its own; None: none.
 
     Args:
         see: Settings.
-        weights: Of a network.
-        name: Of `Eyes.described` in them.
+        weights: Of an `Imitator`.
 
     Raises:
         RoboError: They do not say what it is, or it is none.
     """
     if not see.trunk:
         return None
-    if name not in weights:
-        raise RunError(f"weights lack {name}, which says what see.trunk was; train again")
+    if DESCRIBED not in weights:
+        raise RunError(f"weights lack {DESCRIBED}, which says what see.trunk was; train again")
     try:
-        said = json.loads(weights[name].cpu().numpy().tobytes())
+        said = json.loads(weights[DESCRIBED].cpu().numpy().tobytes())
     except ValueError as error:
-        raise RunError(f"weights {name} are no JSON: {error}; train again") from error
+        raise RunError(f"weights {DESCRIBED} are no JSON: {error}; train again") from error
     if not isinstance(said, dict):
-        raise RunError(f"weights {name} must be a JSON object; train again")
+        raise RunError(f"weights {DESCRIBED} must be a JSON object; train again")
     return blank_trunk(said, see.views, see.tune)
 
 

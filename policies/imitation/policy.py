@@ -80,7 +80,7 @@ def load(
     rest = sum(around(task).values()) if config.see.around else len(told(task))
     actions = task.robot.dof + 1 if config.do.action == "joint_pos" else 7
     numbers = task.robot.dof + 8 + rest
-    trunk = described_trunk(config.see, weights, "eyes.described")
+    trunk = described_trunk(config.see, weights)
     eyes = Eyes(config.see, torch.zeros(numbers), torch.ones(numbers), trunk)
     network = make(config, eyes, Hands(torch.zeros(actions), torch.ones(actions)))
     load_weights(network, weights)

@@ -156,12 +156,7 @@ def open_trunk(path: str, views: Sequence[str], learn: bool) -> Sight | Pretrain
     folder = Path(path)
     if not (folder / CONFIG).is_file() or read_json(folder / CONFIG, {"model_type": str})["model_type"] != KIND:
         return Pretrained.from_pretrained(path, views, learn)
-    found = Sight.load(folder)
-    if found.mae.config.views != tuple(views):
-        raise ConfigError(
-            f"{folder} sees {', '.join(found.mae.config.views)}, not {', '.join(views)}; name those, in this order"
-        )
-    return _trunk(found, learn)
+    return _trunk(Sight.load(folder), str(folder), views, learn)
 
 
 def blank_trunk(said: Mapping[str, Any], views: Sequence[str], learn: bool) -> Sight | Pretrained:
@@ -176,10 +171,14 @@ def blank_trunk(said: Mapping[str, Any], views: Sequence[str], learn: bool) -> S
     """
     if said.get("model_type") != KIND:
         return Pretrained.blank(said, views, learn)
-    return _trunk(Sight.blank(said), learn)
+    return _trunk(Sight.blank(said), "the trunk of these weights", views, learn)
 
 
-def _trunk(sight: Sight, learn: bool) -> Sight:
+def _trunk(sight: Sight, name: str, views: Sequence[str], learn: bool) -> Sight:
+    if sight.mae.config.views != tuple(views):
+        raise ConfigError(
+            f"{name} sees {', '.join(sight.mae.config.views)}, not {', '.join(views)}; name those, in this order"
+        )
     sight.learn = learn
     sight.mae.only_see()
     return sight.requires_grad_(learn)

@@ -215,6 +215,9 @@ def test_what_a_trunk_that_stays_says_is_asked_once_and_taken_in_its_own_units(
     assert set(shifting.demos.pictures) == {"front"} and torch.equal(
         shifting.network.eyes.standard.std, eyes.standard.std
     )
+    other = replace(made.settings, see=replace(made.settings.see, views=("wrist",)))
+    with pytest.raises(ConfigError, match="trunk of these weights sees front, not wrist"):
+        made.kind.load(load_task(TASK), other, trained.weights(), "cpu")
     shutil.rmtree(tmp_path / "sight")  # the weights say what it was
     policy = made.kind.load(load_task(TASK), made.settings, trained.weights(), "cpu")
     world = open_world(load_task(TASK))
