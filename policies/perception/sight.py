@@ -77,7 +77,9 @@ class Sight(nn.Module):
             mae = TypeAdapter(MaeConfig).validate_python(said["mae"])
             marks = TypeAdapter(MarksConfig).validate_python(said["marks"])
             known, things = (TypeAdapter(int).validate_python(said[name]) for name in ("known", "things"))
-        except (KeyError, ValidationError) as error:
+        except KeyError as error:
+            raise ConfigError(f"this describes no sight: {error} is missing") from error
+        except ValidationError as error:
             raise ConfigError(f"this describes no sight: {str(error).splitlines()[0]}") from error
         return cls(mae, marks, known, things)
 

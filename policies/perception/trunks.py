@@ -239,7 +239,9 @@ class Pretrained(nn.Module):
             name = TypeAdapter(str).validate_python(said["model_type"])
             settings = TypeAdapter(dict[str, Any]).validate_python(said["model"])
             sees = TypeAdapter(Preprocessing).validate_python(said["sees"])
-        except (KeyError, ValidationError) as error:
+        except KeyError as error:
+            raise ConfigError(f"this describes no pretrained model: {error} is missing") from error
+        except ValidationError as error:
             raise ConfigError(f"this describes no pretrained model: {str(error).splitlines()[0]}") from error
         if name not in KINDS:
             raise UnknownNameError("kind of pretrained model", name, KINDS)

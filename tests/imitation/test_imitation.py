@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -215,6 +216,11 @@ def test_what_a_trunk_that_stays_says_is_asked_once_and_taken_in_its_own_units(
     assert set(shifting.demos.pictures) == {"front"} and torch.equal(
         shifting.network.eyes.standard.std, eyes.standard.std
     )
+    said = json.loads((tmp_path / "sight" / "config.json").read_text())
+    for less, told in [("mae", "'mae' is missing"), ("known", "'known' is missing")]:
+        (tmp_path / "sight" / "config.json").write_text(json.dumps({k: v for k, v in said.items() if k != less}))
+        with pytest.raises(ConfigError, match=told):
+            learner(kind, demos, see=see)
     other = replace(made.settings, see=replace(made.settings.see, views=("wrist",)))
     with pytest.raises(ConfigError, match="trunk of these weights sees front, not wrist"):
         made.kind.load(load_task(TASK), other, trained.weights(), "cpu")

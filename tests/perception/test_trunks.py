@@ -88,7 +88,7 @@ def test_a_model_is_made_again_of_its_description_and_weights_alone(kind, tmp_pa
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        ({}, "model_type"),
+        ({}, "'model_type' is missing"),
         ({"model_type": "dinov4"}, "dinov2"),
         ({"sees": {"size": "big"}}, "Preprocessing"),
         ({"model": {"hidden_size": "many"}}, "no dinov2"),
