@@ -181,9 +181,10 @@ class TabletopScene:
         names = [name for name in self._sensed if name.startswith("touch|")]
         return [(name.removeprefix("touch|"), self._sensed[name].start) for name in names]
 
-    def touching(self, sensordata: np.ndarray) -> list[str]:
-        """Links of the arm, without jaws, that touch anything."""
-        return [link for link, at in self.touch if sensordata[at] > 0]
+    def touching(self, sensordata: np.ndarray) -> dict[str, int]:
+        """Links of the arm, without jaws, that touch anything → in how many of the rows (n, nsensordata)."""
+        steps = (sensordata[:, [at for _, at in self.touch]] > 0).sum(0).tolist()
+        return {link: n for (link, _), n in zip(self.touch, steps, strict=True) if n}
 
     def state(self, qpos: np.ndarray, qvel: np.ndarray, sensordata: np.ndarray) -> dict[str, np.ndarray]:
         """The state of `TabletopTask`, from arrays (..., n) of MuJoCo whose sensors are up to date."""
@@ -368,19 +369,19 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         )
         widths = before[-1] + self._phase[:, 0] * (target[-1] - before[-1])
         data, scene, limits = self.data, self.scene, self.task.robot.limits
-        qpos, qvel = data.qpos, data.qvel
         controls = scene.controls(path_pos, path_vel, widths)
         if len(episode.late):
             arrived = np.concatenate([episode.late, controls])
             controls, episode.late = arrived[: self.substeps], arrived[self.substeps :]
-        for _ in self._advance(controls):
-            for link in scene.touching(data.sensordata):
-                episode.contacts[link] = episode.contacts.get(link, 0) + 1
-            pos, vel = qpos[scene.qpos], qvel[scene.dof]
-            episode.joint_limit += bool(((pos < limits.lower_rad) | (pos > limits.upper_rad)).any())
-            episode.velocity += bool((np.abs(vel) > limits.velocity_rad_s).any())
-        if not (np.isfinite(qpos).all() and np.isfinite(qvel).all()):
+        moved = [(data.qpos.copy(), data.qvel.copy(), data.sensordata.copy()) for _ in self._advance(controls)]
+        qpos, qvel, sensed = (np.array(part) for part in zip(*moved, strict=True))
+        if not (np.isfinite(qpos[-1]).all() and np.isfinite(qvel[-1]).all()):
             raise NonFiniteError(f"physics of {self.task.name} blew up at {data.time:g} s; reset() to go on")
+        for link, steps in scene.touching(sensed).items():
+            episode.contacts[link] = episode.contacts.get(link, 0) + steps
+        pos, speed = qpos[:, scene.qpos], np.abs(qvel[:, scene.dof])
+        episode.joint_limit += int(((pos < limits.lower_rad) | (pos > limits.upper_rad)).any(1).sum())
+        episode.velocity += int((speed > limits.velocity_rad_s).any(1).sum())
         episode.step += 1
         self._finish_sample()
         self._attach()

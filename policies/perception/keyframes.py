@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import find_peaks
 
+from policies.checks import require_positive
 from robo.core.errors import ConfigError
 
 
@@ -39,15 +40,15 @@ class KeyframeConfig:
     """Keyframes are at least so far apart; of some that are not, the first counts."""
 
     def __post_init__(self) -> None:
-        for name in ("rest_rad_s", "still_rad_s", "slow_m_s", "gripper_m_s", "gripper_m"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be positive, not {getattr(self, name)}")
+        require_positive(self, "keys.find", "rest_rad_s", "still_rad_s", "slow_m_s", "gripper_m_s", "gripper_m")
         if not 0 <= self.dip < 1:
-            raise ConfigError(f"dip must lie in [0, 1), not {self.dip}")
-        if self.hold_off_s < 0 or self.still_rad_s > self.rest_rad_s:
+            raise ConfigError(f"keys.find.dip must lie in [0, 1), not {self.dip}")
+        if self.hold_off_s < 0:
+            raise ConfigError(f"keys.find.hold_off_s must not be negative, not {self.hold_off_s}")
+        if self.still_rad_s > self.rest_rad_s:
             raise ConfigError(
-                f"hold_off_s must not be negative and still_rad_s not exceed rest_rad_s, not {self.hold_off_s}, "
-                f"{self.still_rad_s} and {self.rest_rad_s}"
+                f"keys.find.still_rad_s must not exceed keys.find.rest_rad_s ({self.rest_rad_s}), "
+                f"not be {self.still_rad_s}"
             )
 
 

@@ -108,7 +108,7 @@ def test_what_does_not_fit_is_refused():
         key_horizons(np.array([3]), 10)
     with pytest.raises(ConfigError, match=r"tool_m_s .*\(4,\)"):
         keyframes(np.zeros((5, 2)), np.zeros(5), DT_S, tool_m_s=np.zeros(4))
-    with pytest.raises(ConfigError, match="still_rad_s"):
+    with pytest.raises(ConfigError, match=r"keys\.find\.still_rad_s must not exceed keys\.find\.rest_rad_s \(0\.01\)"):
         KeyframeConfig(rest_rad_s=0.01)
-    with pytest.raises(ConfigError, match=r"dip must lie in \[0, 1\), not 1"):
+    with pytest.raises(ConfigError, match=r"keys\.find\.dip must lie in \[0, 1\), not 1"):
         KeyframeConfig(dip=1.0)

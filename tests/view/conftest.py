@@ -22,10 +22,10 @@ def task() -> ReachAvoid:
 
 @pytest.fixture(scope="session")
 def rollout(task) -> ArmRollout:
-    """The first seed whose mover moves and whose obstacles no picture hides."""
+    """A seed whose mover moves and whose obstacles no picture hides."""
     env = TaskEnv(task)
     try:
-        for seed in range(100):
+        for seed in (9, *range(100)):  # the one that it has been is tried first: others take half a minute
             found = roll_out(env, FollowWitness(env), seed, name="witness")
             there, away = (found.bodies["mover"][k] - EYE_POSITION for k in (0, 40))
             across_m = np.linalg.norm(np.cross(there, away)) / np.linalg.norm(away)
