@@ -44,7 +44,7 @@ demo: setup
 
 test: lint
 	@$(BIN)/python tools/system.py render browser pointcloud
-	$(BIN)/pytest -n $(JOBS)
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup
 
 lint: setup
 	$(BIN)/ruff check .

@@ -23,6 +23,7 @@ from tasks.tabletop.base import TabletopTask, tabletop_task
 from tests.instruct.mutants import MUTANTS
 from tests.instruct.parts import PARTS
 
+pytestmark = pytest.mark.xdist_group("evidence")  # which is gathered once in a process
 TABLETOP = [name for name in TASKS if isinstance(TASKS.make(name), TabletopTask)]
 SHORT = ("pick_and_place", "push", "open_drawer")
 
