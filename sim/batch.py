@@ -192,17 +192,15 @@ class TabletopBatch(VectorEnv):
         sensed = np.empty((len(moved), n + 1, self._sensed.shape[1]))
         models = [self.worlds[i].model for i in moved]
         self.pool.rollout(models, self.scratch, self.physics[moved], controls, state=states, sensordata=sensed)
-        model, limits = scene.model, self.task.robot.limits
+        model = scene.model
         qpos, qvel = states[:, :n, 1 : 1 + model.nq], states[:, :n, 1 + model.nq : 1 + model.nq + model.nv]
         if not (np.isfinite(qpos[:, -1]).all() and np.isfinite(qvel[:, -1]).all()):
             bad = moved[~(np.isfinite(qpos[:, -1]).all(-1) & np.isfinite(qvel[:, -1]).all(-1))]
             raise NonFiniteError(f"physics of {self.task.name} blew up in worlds {bad.tolist()}; reset() to go on")
-        pos, vel = qpos[..., scene.qpos], qvel[..., scene.dof]
-        beyond = (pos < limits.lower_rad) | (pos > limits.upper_rad)
-        self._counts["joint_limit"][moved] += beyond.any(-1).sum(-1)
-        self._counts["velocity"][moved] += (np.abs(vel) > limits.velocity_rad_s).any(-1).sum(-1)
-        touching = sensed[:, :n, [at for _, at in scene.touch]] > 0
-        self._counts["link_contacts"][moved] += touching.sum((1, 2))
+        touches, beyond, fast = scene.breaches(qpos, qvel, sensed[:, :n])
+        self._counts["joint_limit"][moved] += beyond
+        self._counts["velocity"][moved] += fast
+        self._counts["link_contacts"][moved] += touches.sum(-1)
         self.physics[moved], self._sensed[moved] = states[:, n - 1], sensed[:, n]
         self._reference[moved] = target
         self._step[moved] += 1

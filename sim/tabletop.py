@@ -181,10 +181,22 @@ class TabletopScene:
         names = [name for name in self._sensed if name.startswith("touch|")]
         return [(name.removeprefix("touch|"), self._sensed[name].start) for name in names]
 
-    def touching(self, sensordata: np.ndarray) -> dict[str, int]:
-        """Links of the arm, without jaws, that touch anything → in how many of the rows (n, nsensordata)."""
-        steps = (sensordata[:, [at for _, at in self.touch]] > 0).sum(0).tolist()
-        return {link: n for (link, _), n in zip(self.touch, steps, strict=True) if n}
+    def breaches(
+        self, qpos: np.ndarray, qvel: np.ndarray, sensordata: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """At how many of n physics steps limits are not kept, from arrays (..., n, nq), (..., n, nv) and
+        (..., n, nsensordata) of MuJoCo.
+
+        Returns:
+            touches: (..., links), a link of `touch` touches anything.
+            beyond: (...), a joint of the arm is out of its range.
+            fast: (...), a joint of the arm is faster than it may be.
+        """
+        limits, pos = self.task.robot.limits, qpos[..., self.qpos]
+        touches = sensordata[..., [at for _, at in self.touch]] > 0
+        beyond = ((pos < limits.lower_rad) | (pos > limits.upper_rad)).any(-1)
+        fast = (np.abs(qvel[..., self.dof]) > limits.velocity_rad_s).any(-1)
+        return touches.sum(-2), beyond.sum(-1), fast.sum(-1)
 
     def state(self, qpos: np.ndarray, qvel: np.ndarray, sensordata: np.ndarray) -> dict[str, np.ndarray]:
         """The state of `TabletopTask`, from arrays (..., n) of MuJoCo whose sensors are up to date."""
@@ -368,7 +380,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             before[:dof], before[dof:-1], target[:dof], target[dof:-1], self._phase, self.task.ctrl_dt_s
         )
         widths = before[-1] + self._phase[:, 0] * (target[-1] - before[-1])
-        data, scene, limits = self.data, self.scene, self.task.robot.limits
+        data, scene = self.data, self.scene
         controls = scene.controls(path_pos, path_vel, widths)
         if len(episode.late):
             arrived = np.concatenate([episode.late, controls])
@@ -377,11 +389,12 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         qpos, qvel, sensed = (np.array(part) for part in zip(*moved, strict=True))
         if not (np.isfinite(qpos[-1]).all() and np.isfinite(qvel[-1]).all()):
             raise NonFiniteError(f"physics of {self.task.name} blew up at {data.time:g} s; reset() to go on")
-        for link, steps in scene.touching(sensed).items():
-            episode.contacts[link] = episode.contacts.get(link, 0) + steps
-        pos, speed = qpos[:, scene.qpos], np.abs(qvel[:, scene.dof])
-        episode.joint_limit += int(((pos < limits.lower_rad) | (pos > limits.upper_rad)).any(1).sum())
-        episode.velocity += int((speed > limits.velocity_rad_s).any(1).sum())
+        touches, beyond, fast = scene.breaches(qpos, qvel, sensed)
+        for (link, _), steps in zip(scene.touch, touches.tolist(), strict=True):
+            if steps:
+                episode.contacts[link] = episode.contacts.get(link, 0) + steps
+        episode.joint_limit += int(beyond)
+        episode.velocity += int(fast)
         episode.step += 1
         self._finish_sample()
         self._attach()
