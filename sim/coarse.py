@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mujoco
 import numpy as np
-import trimesh
 
 from robo.core.errors import TaskError
+
+if TYPE_CHECKING:
+    import trimesh  # where a scene is built, else lazily: seconds
 
 FINE_GROUP, COARSE_GROUP = 1, 5
 """Geom groups of the shapes as they are, and of the meshes, which MuJoCo's own viewers hide."""
@@ -37,6 +39,8 @@ def add_coarse(spec: mujoco.MjSpec) -> None:
     Taken are primitives that are only seen, without texture. Software renderers take their time by the shape and by
     the triangle: an arm of forty shapes is drawn twice as fast.
     """
+    from trimesh.util import concatenate
+
     model, merged = spec.compile(), []  # ids of geoms hold until something is added
     for body in spec.bodies:
         alike: dict[tuple[str, tuple[float, ...]], list[Any]] = {}
@@ -44,7 +48,7 @@ def add_coarse(spec: mujoco.MjSpec) -> None:
             if _only_seen(spec, geom) and geom.type in _SHAPES:
                 alike.setdefault((geom.material, tuple(geom.rgba)), []).append(geom)
         for looks, geoms in alike.items():
-            merged.append((body, looks, geoms, trimesh.util.concatenate([_placed(model, geom.id) for geom in geoms])))
+            merged.append((body, looks, geoms, concatenate([_placed(model, geom.id) for geom in geoms])))
     for number, (body, (material, rgba), geoms, shape) in enumerate(merged):
         mesh = spec.add_mesh(name=f"{body.name}/coarse{number}", inertia=_MESH.mjMESH_INERTIA_SHELL)
         mesh.uservert, mesh.userface = shape.vertices.ravel(), shape.faces.ravel()
@@ -83,7 +87,10 @@ def surface(model: mujoco.MjModel, geom: int, slices: int, rings: int) -> trimes
     Raises:
         TaskError: It is no shape but a height field or the like.
     """
-    size, make = model.geom_size[geom], trimesh.creation
+    import trimesh
+    from trimesh import creation as make
+
+    size = model.geom_size[geom]
     a, b, _ = size
     match mujoco.mjtGeom(model.geom_type[geom]):
         case _SHAPE.mjGEOM_BOX:

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import find_peaks
 
 from policies.checks import require_positive
 from robo.core.errors import ConfigError
@@ -170,6 +169,8 @@ def _dips(speed: np.ndarray, config: KeyframeConfig) -> list[int]:
     """Last frames at which a tool is slow beside the fastest before and behind."""
     if not config.dip:
         return []
+    from scipy.signal import find_peaks  # lazily: seconds, for every command knows the settings above
+
     slowness = -np.log(np.maximum(speed, config.slow_m_s))
     _, about = find_peaks(slowness, prominence=-np.log(config.dip), plateau_size=1)
     return about["right_edges"].tolist()

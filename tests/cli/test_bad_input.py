@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
 BIN = Path(sys.executable).parent
+SCRIPTS = {script.name: script for script in entry_points(group="console_scripts") if script.name.startswith("robo-")}
 TASK_HEAD = "from tasks.arm import ArmTask\n"
+Refused = Callable[[str], str]
 
 
 def run(command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -19,15 +23,33 @@ def run(command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([BIN / program, *words], cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
 
 
-def refused(command: str, cwd: Path) -> str:
+def told(code: int, out: str, errors: str) -> str:
     """The one line a command refuses with."""
-    done = run(command, cwd)
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("error: ")
-    return lines[0]
+    assert (code, out) == (2, ""), errors
+    assert "Traceback" not in errors
+    (line,) = errors.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """What a console script refuses with, run in this process, for that is where the time of a new one goes."""
+    monkeypatch.chdir(tmp_path)
+
+    def of(command: str) -> str:
+        program, *words = command.split()
+        return told(SCRIPTS[program].load()(words), *capsys.readouterr())
+
+    return of
+
+
+def test_every_script_refuses_as_a_process_of_its_own_does(tmp_path: Path) -> None:
+    assert len(SCRIPTS) == 11
+    for script in SCRIPTS:
+        done = run(f"{script} --nonsense", tmp_path)
+        assert f"{script} --help" in told(done.returncode, done.stdout, done.stderr)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -53,8 +75,8 @@ def refused(command: str, cwd: Path) -> str:
         ("robo-bench rendr", "unknown benchmark 'rendr': did you mean 'render'?"),
     ],
 )
-def test_refusals(tmp_path, command, message):
-    assert message in refused(command, tmp_path)
+def test_refusals(refused, tmp_path, command, message):
+    assert message in refused(command)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -70,9 +92,9 @@ def test_refusals(tmp_path, command, message):
         ("TASK = 3", "TASK must be a Task, not int"),
     ],
 )
-def test_bad_task_files(tmp_path, text, message):
+def test_bad_task_files(refused, tmp_path, text, message):
     (tmp_path / "mine.py").write_text(text)
-    assert message in refused("robo-train mine.py", tmp_path)
+    assert message in refused("robo-train mine.py")
 
 
 @pytest.mark.parametrize(
@@ -83,11 +105,11 @@ def test_bad_task_files(tmp_path, text, message):
         ('"panda"', '"pander"', "unknown robot 'pander': did you mean 'panda'?"),
     ],
 )
-def test_task_files_that_break_the_contract(tmp_path, old, new, message):
+def test_task_files_that_break_the_contract(refused, tmp_path, old, new, message):
     good = (Path(__file__).parents[1] / "train" / "toy_task.py").read_text()
     assert old in good
     (tmp_path / "mine.py").write_text(good.replace(old, new))
-    assert message in refused("robo-train mine.py", tmp_path)
+    assert message in refused("robo-train mine.py")
 
 
 def test_info(tmp_path):
@@ -103,7 +125,9 @@ def test_info(tmp_path):
 @pytest.mark.parametrize("script", ["robo-info", "robo-train reach_avoid"])
 def test_a_renderer_that_is_not_there(tmp_path, monkeypatch, script):
     monkeypatch.setenv("MUJOCO_GL", "elg")
-    assert "MUJOCO_GL=elg is no renderer: did you mean 'egl'?" in refused(script, tmp_path)
+    done = run(script, tmp_path)
+    said = told(done.returncode, done.stdout, done.stderr)
+    assert "MUJOCO_GL=elg is no renderer: did you mean 'egl'?" in said
 
 
 def test_info_tells_when_rendering_is_off(tmp_path, monkeypatch):

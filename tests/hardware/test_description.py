@@ -21,9 +21,10 @@ from tasks.registry import load_task
 from tests.hardware.six_axes import urdf
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Models: ``panda.xml``, ``so101.xml``, ``six.urdf``."""
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models: ``panda.xml``, ``so101.xml``, ``six.urdf``. Tests share them: to read an arm off one takes seconds."""
+    tmp_path = tmp_path_factory.mktemp("arms")
     for name in ("panda_hand", "so101"):
         spec = ROBOTS.make(name).mjcf()
         spec.compile()

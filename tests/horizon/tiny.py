@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,6 +55,9 @@ TINY: dict[str, Any] = {
 class Here:
     """An explorer that plays in this process what `robo.train.explore.Processes` plays in others: none has to start.
 
+    What the same weights play from the same seed is known already: trainings that go on are compared with those that
+    never stopped, and most of their time would be physics.
+
     Args:
         config: Of `TASK`.
     """
@@ -73,14 +77,27 @@ class Here:
         """See `policies.learner.Explorer`."""
         assert self._asked is not None
         (weights, episodes), self._asked = self._asked, None
-        policy = self._config.kind.load(self._config.open_task(), self._config.settings, weights, "cpu")
-        assert isinstance(policy, Policy)
-        policy.exploring = True
-        return [play(_world(), policy, seed, steps) for seed, steps in episodes]
+        whose = hashlib.sha256(self._config.to_yaml().encode())
+        for name, value in sorted(weights.items()):
+            whose.update(name.encode() + value.numpy().tobytes())
+        policy = None
+        for each in episodes:
+            if (whose.digest(), each) not in _PLAYED:
+                policy = policy or self._config.kind.load(
+                    self._config.open_task(), self._config.settings, weights, "cpu"
+                )
+                assert isinstance(policy, Policy)
+                policy.exploring = True
+                _PLAYED[whose.digest(), each] = play(_world(), policy, *each)
+        return [{name: value.copy() for name, value in _PLAYED[whose.digest(), each].items()} for each in episodes]
 
     def close(self) -> None:
         """See `policies.learner.Explorer`."""
         self._asked = None
+
+
+_PLAYED: dict[tuple[bytes, tuple[int, int]], Episode] = {}
+"""Of some weights and settings, from a seed, so many steps."""
 
 
 @functools.cache
