@@ -3,6 +3,7 @@
 import os
 import sys
 import typing
+from collections.abc import Iterator
 
 import pytest
 
@@ -20,3 +21,25 @@ def pytest_configure(config: pytest.Config) -> None:
         from sim.render import backend
 
         os.environ["MUJOCO_GL"] = backend()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def evidence_is_gathered_once() -> Iterator[None]:
+    """Of a task, in a process, for every training and every instruction: seconds of physics that end the same."""
+    from robo.train import evidence
+    from tasks.registry import load_task
+    from tasks.tabletop.base import tabletop_task
+    from tasks.task import Task
+
+    gather, known = evidence.gather, {}
+
+    def once(task: Task | str, seeds: tuple[int, ...] = (0,)) -> evidence.Evidence:
+        given = tabletop_task(task if isinstance(task, Task) else load_task(task))
+        whose = type(given), given.robot_name, tuple(seeds)
+        if whose not in known:
+            known[whose] = gather(given, seeds)
+        return known[whose]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evidence, "gather", once)
+        yield

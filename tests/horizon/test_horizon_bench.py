@@ -19,8 +19,14 @@ FEW = {"steps": 3, "batch": 4, "warm_up": 1}
 SEE = {"views": list(VIEWS), "size": SIZE}
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trainings: what one test trained is there for the next."""
+    return tmp_path_factory.mktemp("bench") / "runs"
+
+
 @pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict:
+def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runs: Path) -> dict:
     monkeypatch.setattr(bench, "VIEWS", VIEWS)
     monkeypatch.setattr(bench, "SIZE", SIZE)
     variants = {
@@ -31,10 +37,10 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict:
     }
     monkeypatch.setattr(bench, "VARIANTS", variants)
     few = {"tasks": ("reach",), "seeds": (0, 3), "demos": 2, "episodes": 2, "workers": 1}
-    return few | {"runs": str(tmp_path / "runs"), "results": str(tmp_path / "results")}
+    return few | {"runs": str(runs), "results": str(tmp_path / "results")}
 
 
-def test_it_trains_compares_and_keeps(tiny: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_trains_compares_and_keeps(tiny: dict, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = bench.horizon_bench(variants=("horizon", "bc_encoder"), **tiny)
     assert [(row["policy"], row["trainings"]) for row in first.rows] == [("horizon", 2), ("bc_encoder", 2)]
     assert isinstance(first.rows[0]["success"], Rate) and isinstance(first.rows[0]["above cloning [points]"], Gain)
@@ -42,8 +48,8 @@ def test_it_trains_compares_and_keeps(tiny: dict, tmp_path: Path, monkeypatch: p
     cell = json.loads((tmp_path / "results" / "reach" / "horizon-3.json").read_text())
     assert cell["inputs"]["settings"]["seed"] == 3 and cell["inputs"]["settings"]["keys"]["on"]
     assert len(cell["result"]["success"]) == 2 and cell["machine"]
-    assert str(tmp_path) not in json.dumps(cell)
-    config = (tmp_path / "runs" / "reach-bc_encoder-3" / "001" / "config.yaml").read_text()
+    assert str(runs.parent) not in json.dumps(cell)
+    config = (runs / "reach-bc_encoder-3" / "001" / "config.yaml").read_text()
     assert "reach-horizon-3/001/sight" in config
 
     def fails(*_: object) -> None:
@@ -61,24 +67,26 @@ def test_it_trains_compares_and_keeps(tiny: dict, tmp_path: Path, monkeypatch: p
     assert bench.horizon_bench(variants=("horizon", "bc_encoder"), missing=False, **tiny).rows == []
 
 
-def test_a_training_that_was_interrupted_goes_on(tiny: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_that_was_interrupted_goes_on(
+    tiny: dict, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = bench.horizon_bench(variants=("bc",), **tiny)
     (tmp_path / "results" / "reach" / "bc-0.json").unlink()
-    run = tmp_path / "runs" / "reach-bc-0" / "001"
+    run = runs / "reach-bc-0" / "001"
     told = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(told | {"status": "stopped"}))
     monkeypatch.setattr(bench, "train", lambda *_: pytest.fail("trained anew"))
     assert bench.horizon_bench(variants=("bc",), **tiny).rows[0]["success"] == whole.rows[0]["success"]
 
 
-def test_who_lacks_nothing_of_an_encoder_has_that_of_the_whole(tiny: dict, tmp_path: Path) -> None:
+def test_who_lacks_nothing_of_an_encoder_has_that_of_the_whole(tiny: dict, runs: Path, tmp_path: Path) -> None:
     found = bench.horizon_bench(variants=("no_stages",), **(tiny | {"seeds": (3,)}))
     assert [row["policy"] for row in found.rows] == ["no_stages"]
-    config = (tmp_path / "runs" / "reach-no_stages-3" / "001" / "config.yaml").read_text()
+    config = (runs / "reach-no_stages-3" / "001" / "config.yaml").read_text()
     assert "ready: " in config and "reach-horizon-3/001/sight" in config and "reward: success" in config
     cell = json.loads((tmp_path / "results" / "reach" / "no_stages-3.json").read_text())
     assert cell["inputs"]["encoder"]["settings"]["train"]["reward"] == "staged"
-    assert str(tmp_path) not in json.dumps(cell)
+    assert str(runs.parent) not in json.dumps(cell)
 
 
 def test_gains_have_the_interval_of_a_bootstrap() -> None:
