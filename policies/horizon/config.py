@@ -10,6 +10,7 @@ from policies.perception.keyframes import KeyframeConfig
 from policies.perception.mae_config import PRESETS as MAES
 from policies.perception.mae_config import MaeConfig
 from policies.perception.marks_config import MarksConfig
+from policies.precision import Compiled, Precision
 from policies.world.config import PRESETS as WORLDS
 from policies.world.config import WorldConfig
 from robo.core.errors import ConfigError, UnknownNameError
@@ -29,6 +30,10 @@ class SenseConfig:
     """AdamW's, reached after `warm_up` steps, then falling along a half cosine."""
     warm_up: int = 100
     """Steps."""
+    precision: Precision = "auto"
+    """Of the autoencoder's products; see `policies.precision`. What marks say is to be exact to millimetres."""
+    compiled: Compiled = "auto"
+    """Whether the autoencoder is compiled (`torch.compile`); see there, too."""
     of_demos: float = 0.25
     """Share of those that demonstrations are, of which there are few; the rest is random motion, and what is lived."""
     refresh: int = 4

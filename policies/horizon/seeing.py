@@ -14,6 +14,7 @@ from policies.horizon.config import SenseConfig
 from policies.learner import Tensors
 from policies.perception.layers import LEAST_STD
 from policies.perception.sight import Sight, windows
+from policies.precision import compiles, mixed
 from policies.steps import clipped, warmed_cosine
 from policies.tensors import load_slots, slots_of, under
 from robo.core.errors import NonFiniteError, RoboError
@@ -144,6 +145,8 @@ class Seeing:
     def __init__(self, sight: Sight, config: SenseConfig, demos: Sequence[Frames], seed: int, device: str) -> None:
         self.sight, self.config, self.device = sight, config, device
         self.seed = seed
+        if compiles(device, config.compiled):
+            sight.mae.compile_parts()
         self.optimiser = torch.optim.AdamW(
             sight.parameters(), lr=config.learning_rate, betas=(0.9, 0.999), weight_decay=0.01
         )
@@ -180,7 +183,8 @@ class Seeing:
         seen = self._put(parts)
         rewards, truth, pixels = (seen.pop(name) for name in ("rewards", "truth", "pixels"))
         self.sight.train()
-        loss, metrics = self.sight.mae.loss(seen, rewards, self.generator)
+        with mixed(self.device, cfg.precision):
+            loss, metrics = self.sight.mae.loss(seen, rewards, self.generator)
         if marks is not None:
             newest = {view: x[:, -1] for view, x in seen.items()}
             metrics["marks"], metrics["pointing"], metrics["unsure"] = marks.loss(newest, truth, pixels)

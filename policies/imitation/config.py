@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from policies.checks import require_channels, require_positive
+from policies.precision import Precision
 from robo.core.errors import ConfigError
 
 
@@ -75,6 +76,8 @@ class TrainConfig:
     """Steps."""
     weight_decay: float = 1e-4
     """AdamW's."""
+    precision: Precision = "auto"
+    """Of products; see `policies.precision`."""
     average: float = 0.999
     """Decay of the exponential average of the weights, which is what acts."""
     episodes: int = 0
@@ -99,7 +102,7 @@ class BcConfig:
     demos: str = ""
     """Folder of the demonstrations; `robo-collect` records them."""
     see: SeeConfig = field(default_factory=SeeConfig)
-    do: DoConfig = field(default_factory=DoConfig)
+    do: DoConfig = field(default_factory=lambda: DoConfig(action="ee_delta", execute=0))
     train: TrainConfig = field(default_factory=TrainConfig)
 
 

@@ -15,6 +15,7 @@ from policies.imitation.eyes import Eyes, Hands
 from policies.imitation.network import Imitator
 from policies.learner import Learner, Tensors
 from policies.perception.sight import open_trunk
+from policies.precision import mixed
 from policies.steps import clipped, warmed_cosine
 from policies.tensors import load_slots, slots_of, stored, under
 from robo.core.errors import NonFiniteError, RunError
@@ -72,7 +73,8 @@ class ImitationLearner(Learner):
         """See `Learner`."""
         cfg, before = self.config, (self.rng.bit_generator.state, self.generator.get_state())
         window = self._window = self.demos.window(self.rng.integers(len(self.demos), size=cfg.batch), self.device)
-        loss, metrics = self.network.loss(window, self.generator)
+        with mixed(self.device, cfg.precision):
+            loss, metrics = self.network.loss(window, self.generator)
         rate = cfg.learning_rate * warmed_cosine(self.steps_done, cfg.steps, cfg.warm_up)
         for group in self.optimiser.param_groups:
             group["lr"] = rate

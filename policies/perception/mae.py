@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -139,6 +140,11 @@ class MultiViewMae(nn.Module):
 
     # ---- for training --------------------------------------------------------------
 
+    def compile_parts(self, **options: Any) -> None:
+        """Compile what takes the time, as `torch.compile` does with options; what it computes stays the same."""
+        for part in (self.stem, self.encoder, self.decoder, self.summary):
+            part.compile(**options)
+
     def draw(self, batch: int, views: int, generator: torch.Generator) -> Tensor:
         """Cells that are shown, drawn for every sample: (B, K) in [0, views · cells), ascending by view as drawn.
 
@@ -260,7 +266,7 @@ class MultiViewMae(nn.Module):
         reward = self.ask_reward + self.decoder.time[-frames:] + of_rewards
         x = self.decoder(torch.cat([told, ask.to(told.dtype), reward.to(told.dtype)], dim=1), read)
         guess = self.pixels(x[:, read:-frames]).unflatten(1, (frames, -1))
-        return guess.float(), self.rewards(x[:, -frames:])
+        return guess.float(), self.rewards(x[:, -frames:]).float()
 
     def _unusual(self, cells: Tensor, where: Tensor) -> Tensor:
         """How cells (B, T, k, P) uint8 at places (B, T k) differ from usual, in units of how their view does."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from robo.bench import BENCHES, Report, find, options
 from robo.cli.main import Parser, run_command
@@ -84,12 +84,16 @@ def _options(name: str, words: Sequence[str]) -> dict[str, Any]:
                 raise ConfigError(f"option {key} needs a value: {key} VALUE; see robo-bench {name} --help")
             text = rest.pop(0)
         kind = known[plain].annotation
-        several = issubclass(get_origin(kind) or object, Sequence)
+        origin = get_origin(kind)
+        several = isinstance(origin, type) and issubclass(origin, Sequence)
         value: Any = text.split(",") if several else text
         try:
             given[plain] = TypeAdapter(kind).validate_python(value)
         except ValidationError as error:
-            wanted = f"{get_args(kind)[0].__name__}, more of them after commas" if several else kind.__name__
+            if several:
+                wanted = f"{get_args(kind)[0].__name__}, more of them after commas"
+            else:
+                wanted = f"one of {', '.join(get_args(kind))}" if origin is Literal else kind.__name__
             raise ConfigError(f"option {key} must be {wanted}, not {text!r}") from error
     return given
 

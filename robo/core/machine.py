@@ -7,6 +7,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from robo.core.errors import ConfigError
+
 
 def hardware_line() -> str:
     """The machine in one line, for reports: processor, cores, GPUs."""
@@ -22,6 +24,28 @@ def devices() -> dict[str, Any]:
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     cores = len(os.sched_getaffinity(0))
     return {"cpu": _cpu(), "cores": cores, "cuda": cuda, "torch_cuda_build": torch.version.cuda}
+
+
+def require_device(device: str) -> None:
+    """Refuse to compute where there is nothing.
+
+    Args:
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        ConfigError: It is none of these, or this machine has no such GPU.
+    """
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not (kind == "cuda" and index.isdecimal())):
+        raise ConfigError(f"device must be cpu, cuda or cuda:N, not {device!r}")
+    if kind == "cpu":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ConfigError(f"device {device!r} is not there: this torch sees no GPU; robo-info says more")
+    if int(index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device {device!r} is not there: {torch.cuda.device_count()} GPU(s) are")
 
 
 def _cpu() -> str:

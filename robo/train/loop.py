@@ -22,8 +22,9 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from policies.learner import Learner
-from robo.core.errors import ConfigError, NonFiniteError, RunError
+from robo.core.errors import NonFiniteError, RunError
 from robo.core.files import FULL, full_disk_error, make_parent, room_for, write_bytes, write_tensors, write_text
+from robo.core.machine import require_device
 from robo.core.progress import progress
 from robo.dataset.video import Encoder
 from robo.train.board import Board, require
@@ -161,10 +162,7 @@ def _learner(config: Config, task: Task) -> Learner:
 
     if config.device != "cpu":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for to be deterministic
-        if not torch.cuda.is_available():
-            raise ConfigError(f"device {config.device!r} is not there: this torch sees no GPU; robo-info says more")
-        if int(config.device.partition(":")[2] or 0) >= torch.cuda.device_count():
-            raise ConfigError(f"device {config.device!r} is not there: {torch.cuda.device_count()} GPU(s) are")
+    require_device(config.device)
     if config.log_wandb:
         require()
     torch.set_num_threads(config.threads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Literal
 
 import pytest
 
@@ -17,7 +18,9 @@ def long_bench(missing: bool = True) -> Report:
     return Report(title="Long", rows=[{"trained": missing}], seeds=[], notes=[])
 
 
-def toy_bench(episodes: int = 3, sizes: Sequence[int] = (64, 96), run: str = "runs/toy/last") -> Report:
+def toy_bench(
+    episodes: int = 3, sizes: Sequence[int] = (64, 96), run: str = "runs/toy/last", way: Literal["up", "down"] = "up"
+) -> Report:
     """Counts to three.
 
     Args:
@@ -91,6 +94,7 @@ def test_help(capsys):
         (["toy", "extra"], "unknown option 'extra'"),
         (["toy", "--episodes"], "option --episodes needs a value"),
         (["toy", "--episodes", "many"], "option --episodes must be int, not 'many'"),
+        (["toy", "--way", "left"], "option --way must be one of up, down, not 'left'"),
         (["toy", "--sizes", "a"], "option --sizes must be int, more of them after commas, not 'a'"),
         (["all", "--episodes", "3"], "'all' takes no options"),
     ],

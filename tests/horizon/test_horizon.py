@@ -107,6 +107,16 @@ def test_an_actor_that_aims_goes_on_as_if_never_interrupted(demos: str) -> None:
     assert_going_on_is_exact(made, whole, stops=(3, 6, 12))
 
 
+def test_the_autoencoder_learns_with_half_the_bits_and_marks_with_all(demos: str) -> None:
+    told = []
+    for precision in ("float32", "bfloat16"):
+        made = config(demos, sense={"precision": precision})
+        told.append(run(learner(made), made, 4)[-1])
+    whole, half = told
+    assert half["reward"] != whole["reward"] and half["reward"] == pytest.approx(whole["reward"], rel=0.02)
+    assert (half["marks"], half["pointing"]) == (whole["marks"], whole["pointing"])
+
+
 def test_marks_learn_from_what_is_lived_and_the_autoencoder_does_not(demos: str) -> None:
     made = config(demos, sense={"refresh": 1})
     found = learner(made)

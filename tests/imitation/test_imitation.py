@@ -74,6 +74,16 @@ def test_training_goes_on_as_if_never_interrupted(kind: str, demos: str) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_it_learns_about_the_same_with_half_the_bits(kind: str, demos: str) -> None:
+    whole, half = (learner(kind, demos, train=TINY["train"] | {"precision": bits}) for bits in ("float32", "bfloat16"))
+    losses = np.array([[one.step()["loss"] for one in (whole, half)] for _ in range(6)])
+    np.testing.assert_allclose(losses[:, 1], losses[:, 0], rtol=0.05)
+    assert (losses[:, 0] != losses[:, 1]).any() and {x.dtype for x in half.network.parameters()} == {torch.float32}
+    with pytest.raises(ConfigError, match=r"train\.precision' must be one of auto, float32, bfloat16, not 'half'"):
+        config(kind, demos, train={"precision": "half"})
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_weights_act_in_physics_the_same_every_time(kind: str, demos: str) -> None:
     task, made = tabletop_task(load_task(TASK)), config(kind, demos)
     trained = learner(kind, demos)

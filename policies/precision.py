@@ -1,0 +1,35 @@
+"""Where networks compute with half the bits, and where they are compiled: what a GPU gains by. No torch at import."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+Precision = Literal["auto", "float32", "bfloat16"]
+"""``bfloat16``: products of matrices and convolutions; weights, sums and losses stay float32. ``auto``: on a GPU that
+has it."""
+Compiled = Literal["auto", "always", "never"]
+"""``auto``: on a GPU. It takes a minute before the first step, and a C++ compiler."""
+
+
+def mixed(device: str, precision: Precision) -> torch.autocast:
+    """A context in which losses are computed; gradients are taken outside (Micikevicius et al., arXiv 1710.03740).
+
+    bfloat16 has the range of float32, so losses need no scale.
+
+    Args:
+        device: Where the network is.
+        precision: As of the settings.
+    """
+    import torch  # lazily: settings name what is above
+
+    kind = device.partition(":")[0]
+    has = kind != "cpu" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16" or (precision == "auto" and has))
+
+
+def compiles(device: str, when: Compiled) -> bool:
+    """Whether a network there is to be compiled."""
+    return when == "always" or (when == "auto" and device != "cpu")
