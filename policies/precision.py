@@ -11,7 +11,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 """``bfloat16``: products of matrices and convolutions; weights, sums and losses stay float32. ``auto``: on a GPU that
 has it."""
 Compiled = Literal["auto", "always", "never"]
-"""``auto``: on a GPU. It takes a minute before the first step, and a C++ compiler."""
+"""``auto``: on a GPU. It takes minutes before the first step, and a C++ compiler."""
 
 
 def mixed(device: str, precision: Precision) -> torch.autocast:
