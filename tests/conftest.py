@@ -23,6 +23,13 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["MUJOCO_GL"] = backend()
 
 
+@pytest.fixture(autouse=True)
+def what_torch_draws_does_not_depend_on_other_tests() -> None:
+    """Nor on which of them share a process."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def evidence_is_gathered_once() -> Iterator[None]:
     """Of a task, in a process, for every training and every instruction: seconds of physics that end the same."""

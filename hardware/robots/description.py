@@ -566,7 +566,7 @@ def _area(area: Workspace | None) -> float:
 
 
 def _table(robot: Robot, top_m: float, every: int = 1) -> Workspace | None:
-    """The largest rectangle that the tool reaches pointing down, low and at a height, by every so-manieth place."""
+    """The largest rectangle that the tool reaches pointing down, low and at a height, of places every so-many-th."""
     reach, top = _reach(robot), min(top_m, HIGHEST_M)
     x, y = np.linspace(0.15, 0.9, 31)[::every] * reach, np.linspace(0.0, 0.5, 11)[::every] * reach
     cells = np.stack(np.meshgrid(x, [*-y[:0:-1], *y], [0.02, top], indexing="ij"), axis=-1)

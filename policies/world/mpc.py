@@ -82,7 +82,7 @@ class Planner:
             elites = plans.gather(1, chosen[..., None, None].expand(-1, -1, steps, actions))
             spread = (best[:, :1] - best[:, -1:]).clamp_min(1e-6)
             weights = torch.softmax((best - best[:, :1]) / (cfg.temperature * spread), 1)
-            mean = (weights[..., None, None] * elites).sum(1)
+            mean = (weights[..., None, None] * elites).sum(1).clamp(-1.0, 1.0)  # weights add up to 1, but for rounding
             variance = (weights[..., None, None] * (elites - mean[:, None]).square()).sum(1)
             std = variance.sqrt().clamp(cfg.min_std, cfg.max_std)
             worth = best[:, 0]

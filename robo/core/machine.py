@@ -26,25 +26,35 @@ def devices() -> dict[str, Any]:
     return {"cpu": _cpu(), "cores": cores, "cuda": cuda, "torch_cuda_build": torch.version.cuda}
 
 
+def gpu_of(device: str) -> int | None:
+    """Number of the GPU that ``cuda`` or ``cuda:N`` names; None for ``cpu``. No torch.
+
+    Raises:
+        ConfigError: It names nothing.
+    """
+    kind, colon, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and not (kind == "cuda" and index.isdecimal())):
+        raise ConfigError(f"'device' must be cpu, cuda or cuda:N, not {device!r}")
+    return None if kind == "cpu" else int(index or 0)
+
+
 def require_device(device: str) -> None:
     """Refuse to compute where there is nothing.
 
     Args:
-        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        device: As for `gpu_of`.
 
     Raises:
-        ConfigError: It is none of these, or this machine has no such GPU.
+        ConfigError: It names nothing, or this machine has no such GPU.
     """
-    kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not (kind == "cuda" and index.isdecimal())):
-        raise ConfigError(f"device must be cpu, cuda or cuda:N, not {device!r}")
-    if kind == "cpu":
+    gpu = gpu_of(device)
+    if gpu is None:
         return
     import torch
 
     if not torch.cuda.is_available():
         raise ConfigError(f"device {device!r} is not there: this torch sees no GPU; robo-info says more")
-    if int(index or 0) >= torch.cuda.device_count():
+    if gpu >= torch.cuda.device_count():
         raise ConfigError(f"device {device!r} is not there: {torch.cuda.device_count()} GPU(s) are")
 
 

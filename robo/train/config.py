@@ -21,6 +21,7 @@ from policies.learner import PolicyKind
 from policies.registry import POLICIES
 from robo.core.errors import ConfigError, UnknownNameError
 from robo.core.files import read_text
+from robo.core.machine import gpu_of
 from tasks.registry import is_task_file, load_task
 from tasks.task import Task
 
@@ -67,9 +68,7 @@ class Config:
             raise ConfigError(f"config key 'film_every' must not be negative, not {self.film_every}")
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"config key 'seed' must be 0 or more and below 2^63, not {self.seed}")
-        base, _, index = self.device.partition(":")
-        if base not in ("cpu", "cuda") or (index and not (base == "cuda" and index.isdecimal())):
-            raise ConfigError(f"config key 'device' must be cpu, cuda or cuda:N, not {self.device!r}")
+        gpu_of(self.device)
         if self.name and (Path(self.name).name != self.name or self.name.startswith(".")):
             raise ConfigError(f"config key 'name' must be one folder name, not {self.name!r}")
 

@@ -67,7 +67,7 @@ def test_steps_are_timed_beside_those_of_transformers() -> None:
 
 def test_where_there_is_nothing_nothing_is_computed() -> None:
     require_device("cpu")
-    for device in ("cdua", "cuda:x", "cpu:0"):
+    for device in ("cdua", "cuda:x", "cuda:", "cpu:0"):
         with pytest.raises(ConfigError, match="must be cpu, cuda or cuda:N"):
             require_device(device)
     with pytest.raises(ConfigError, match="'cuda:99' is not there"):
