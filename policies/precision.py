@@ -14,6 +14,16 @@ Compiled = Literal["auto", "always", "never"]
 """``auto``: on a GPU. It takes minutes before the first step, and a C++ compiler."""
 
 
+def bits(device: str, precision: Precision) -> Precision:
+    """What a precision is on a device (``cpu``, ``cuda``, ``cuda:N``): ``float32`` or ``bfloat16``."""
+    import torch  # lazily: settings name what is above
+
+    if precision != "auto":
+        return precision
+    has = device != "cpu" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if has else "float32"
+
+
 def mixed(device: str, precision: Precision) -> torch.autocast:
     """A context in which losses are computed; gradients are taken outside (Micikevicius et al., arXiv 1710.03740).
 
@@ -23,11 +33,9 @@ def mixed(device: str, precision: Precision) -> torch.autocast:
         device: Where the network is.
         precision: As of the settings.
     """
-    import torch  # lazily: settings name what is above
+    import torch
 
-    kind = device.partition(":")[0]
-    has = kind != "cpu" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16" or (precision == "auto" and has))
+    return torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=bits(device, precision) == "bfloat16")
 
 
 def compiles(device: str, when: Compiled) -> bool:

@@ -33,6 +33,7 @@ BENCHES = {
     "data": "robo.bench.data:data_bench",
     "keyframes": "robo.bench.keyframes:keyframes_bench",
     "mae": "robo.bench.mae:mae_bench",
+    "mae_speed": "robo.bench.mae_speed:mae_speed_bench",
     "horizon": "robo.bench.horizon:horizon_bench",
     "acting": "robo.bench.acting:acting_bench",
     "distractors": "robo.bench.distractors:distractors_bench",

@@ -1,22 +1,18 @@
-"""The multi-view autoencoder: what it makes of views that it does not see, and how fast it trains."""
+"""The multi-view autoencoder: what it makes of views that it does not see."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from policies.horizon.wander import start
 from policies.perception.mae_config import MaeConfig, preset
-from policies.precision import Precision, mixed
-from robo.bench import Median, Report
+from robo.bench import Report
 from robo.core.errors import ConfigError
-from robo.core.machine import require_device
 from robo.data.collect import FIRST_SEED, actor
 from sim.tabletop import TabletopEnv
 from tasks.registry import load_task
@@ -24,7 +20,6 @@ from tasks.tabletop.base import tabletop_task
 
 if TYPE_CHECKING:
     import torch
-    from transformers import ViTMAEConfig
 
     from policies.perception.mae import MultiViewMae
 
@@ -34,9 +29,6 @@ EVERY = 4
 """Every so many-th of held-out windows is looked at."""
 WARM_UP, CLIP = 50, 1.0
 """Steps until the learning rate is full; largest norm of a gradient."""
-WARM_STEPS = 3
-"""Of training, before any is timed: the first ones compile, and find out what is fastest."""
-PEER = "ViTMAE"
 
 
 def mae_bench(
@@ -52,11 +44,6 @@ def mae_bench(
     batch: int = 32,
     learning_rate: float = 1e-3,
     threads: int = 1,
-    throughput: bool = False,
-    device: str = "cpu",
-    precision: Precision = "auto",
-    compiled: bool = False,
-    repeats: int = 20,
     seed: int = 0,
 ) -> Report:
     """Train the autoencoder for some minutes; then the error on views of held-out episodes that are hidden whole.
@@ -78,11 +65,6 @@ def mae_bench(
         batch: Samples per step.
         learning_rate: Largest; it rises, then falls as a cosine.
         threads: Of torch.
-        throughput: Time steps of training against `transformers`' ViTMAE of equal shapes instead ...
-        device: ... there ...
-        precision: ... see `policies.precision` ...
-        compiled: ... both as they are and compiled, else only as they are ...
-        repeats: ... so often.
         seed: Of everything drawn.
 
     Raises:
@@ -90,19 +72,15 @@ def mae_bench(
     """
     import torch
 
-    if min(expert, held_out, batch, threads, repeats) < 1 or min(random, random_steps, glances) < 0:
+    if min(expert, held_out, batch, threads) < 1 or min(random, random_steps, glances) < 0:
         raise ConfigError(
-            "expert, held_out, batch, threads and repeats must be at least 1; random, random_steps and glances not "
-            "negative"
+            "expert, held_out, batch and threads must be at least 1; random, random_steps and glances not negative"
         )
     if min(minutes, learning_rate) <= 0:
         raise ConfigError("minutes and learning_rate must be positive")
     config = preset(size, views=tuple(views))
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    require_device(device)
-    if throughput:
-        return _throughput(config, batch, device, precision, compiled, repeats, seed)
     some = [Some("expert", expert), Some("random", random, random_steps), Some("zero", glances, config.frames, True)]
     pictures, rewards = record(task, config, some, seed)
     others = [Some("expert", held_out), Some("random", 4 * held_out, random_steps)]
@@ -244,165 +222,3 @@ def _judge(model: MultiViewMae, judged: torch.Tensor, mean: torch.Tensor, seed: 
             }
         rows.append(row)
     return rows
-
-
-def _throughput(
-    config: MaeConfig, batch: int, device: str, precision: Precision, compiled: bool, repeats: int, seed: int
-) -> Report:
-    """Training steps of the autoencoder and of ViTMAE with as many cells, layers and numbers per token."""
-    import torch
-    from transformers import ViTMAEForPreTraining
-
-    from policies.perception.mae import MultiViewMae
-
-    generator, across = torch.Generator().manual_seed(seed), _square(config)
-    side = math.isqrt(_tokens(config)[0]) * config.patch
-    shape = (batch, config.frames, len(config.views), config.size, config.size, 3)
-    windows = torch.randint(256, shape, generator=generator).to(torch.uint8)
-    rewards = torch.rand(batch, config.frames, generator=generator).to(device)
-    pictures = by_view(config, windows.to(device))
-    square = windows.reshape(batch, side, side, 3).permute(0, 3, 1, 2).to(device)
-    make = partial(_Stepper, device=device, precision=precision)
-    steppers = []
-    for way in (False, True) if compiled else (False,):
-        for asked in dict.fromkeys((1.0, config.asked)):
-            ours = MultiViewMae(replace(config, asked=asked)).to(device)
-            if way:
-                ours.compile_parts()
-            name = "this one" if asked == 1.0 else f"this one, asked for {100 * asked:.0f} % of cells"
-            loss = partial(_loss, ours, pictures, rewards, generator)
-            steppers.append(make(name=name, model=ours, loss=loss, compiled=way))
-        with torch.device(device):
-            theirs = ViTMAEForPreTraining(across)
-        if way:
-            theirs.compile()
-        loss = partial(_their_loss, theirs, square)
-        steppers.append(make(name=PEER, model=theirs, loss=loss, compiled=way))
-    taken = np.array([[each.step_s() for each in steppers] for _ in range(WARM_STEPS + repeats)])[WARM_STEPS:]
-    peers = {each.compiled: taken[:, i] for i, each in enumerate(steppers) if each.name == PEER}
-    rows = [
-        {
-            "model": each.name,
-            "compiled": "yes" if each.compiled else "no",
-            "weights": sum(p.numel() for p in each.model.parameters()),
-            "frames/s": Median.of(batch * config.frames / taken[:, i]),
-            f"times {PEER}": Median.of(peers[each.compiled] / taken[:, i]),
-        }
-        for i, each in enumerate(steppers)
-    ]
-    total, shown = _tokens(config)
-    return Report(
-        title=f"Steps of training on {device}, forward, backward and optimiser",
-        rows=rows,
-        seeds=[seed],
-        notes=[
-            f"{batch} samples of {config.frames} frames and {len(config.views)} views; {shown} of {total} cells shown",
-            f"precision {precision}, attention of both by scaled_dot_product_attention; compiled: {PEER} as a whole, "
-            "this one in its parts",
-            f"{repeats} steps of each, in turns, after {WARM_STEPS} that do not count; compared are steps next to each "
-            "other",
-            *_parity(config, device, seed),
-            "figure to reach on a GPU: 1.5 times ViTMAE",
-        ],
-    )
-
-
-def _tokens(config: MaeConfig) -> tuple[int, int]:
-    """Cells of a sample, and how many of them are shown."""
-    shown = config.frames * (len(config.views) - config.masked_views) * config.shown
-    return config.frames * len(config.views) * config.cells, shown
-
-
-def _square(config: MaeConfig) -> ViTMAEConfig:
-    """ViTMAE of the same sizes, for one picture of as many cells: theirs have to be square."""
-    from transformers import ViTMAEConfig
-
-    total, shown = _tokens(config)
-    side = math.isqrt(total)
-    if side**2 != total:
-        raise ConfigError(f"ViTMAE takes squares only, and {total} cells make none; take four views")
-    found = ViTMAEConfig(
-        hidden_size=config.width,
-        num_hidden_layers=config.encoder_layers,
-        num_attention_heads=config.heads,
-        intermediate_size=4 * config.width,
-        decoder_hidden_size=config.decoder_width,
-        decoder_num_hidden_layers=config.decoder_layers,
-        decoder_num_attention_heads=config.heads,
-        decoder_intermediate_size=4 * config.decoder_width,
-        image_size=side * config.patch,
-        patch_size=config.patch,
-        mask_ratio=1 - shown / total,
-    )
-    found._attn_implementation = "sdpa"
-    return found
-
-
-def _loss(
-    model: MultiViewMae, pictures: dict[str, torch.Tensor], rewards: torch.Tensor, generator: torch.Generator
-) -> torch.Tensor:
-    return model.loss(pictures, rewards, generator)[0]
-
-
-def _their_loss(model: torch.nn.Module, square: torch.Tensor) -> torch.Tensor:
-    return model(pixel_values=square.float() / 255).loss
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Stepper:
-    """A model that takes steps of training."""
-
-    name: str
-    compiled: bool
-    model: torch.nn.Module
-    loss: Callable[[], torch.Tensor]
-    device: str
-    precision: Precision
-
-    @cached_property
-    def optimizer(self) -> torch.optim.Optimizer:
-        import torch
-
-        return torch.optim.AdamW(self.model.parameters())
-
-    def step_s(self) -> float:
-        """How long one took [s]."""
-        began = self._now()
-        self.optimizer.zero_grad()
-        with mixed(self.device, self.precision):
-            loss = self.loss()
-        loss.backward()
-        self.optimizer.step()
-        return self._now() - began
-
-    def _now(self) -> float:
-        import torch
-
-        if self.device != "cpu":
-            torch.cuda.synchronize()  # a GPU is told what to do, and does it later
-        return time.perf_counter()
-
-
-def _parity(config: MaeConfig, device: str, seed: int) -> list[str]:
-    """Lines about how far loss and features there are from those of a processor in float32."""
-    import torch
-
-    from policies.perception.mae import MultiViewMae
-
-    torch.manual_seed(seed)
-    model, shape = MultiViewMae(config).eval(), (8, config.frames, len(config.views), config.size, config.size, 3)
-    windows = torch.randint(256, shape, generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
-    torch.nn.init.normal_(model.pixels.weight, std=0.1)  # it begins with nothing to say
-    ways: list[tuple[str, Precision]] = [("cpu", "float32"), (device, "float32"), (device, "bfloat16")]
-    found = []
-    for where, bits in ways:
-        pictures, drawn = by_view(config, windows.to(where)), torch.Generator().manual_seed(seed)
-        with torch.inference_mode(), mixed(where, bits):
-            loss, features = model.to(where).loss(pictures, None, drawn)[0], model.features(pictures)
-        found.append((float(loss), features.float().cpu()))
-    (loss, features), spread = found[0], float(found[0][1].std())
-    return [
-        f"{where}, {precision}, against the processor in float32: loss {abs(other - loss) / loss:.1e} off, features at "
-        f"most {float((seen - features).abs().max()) / spread:.1e} of their deviation"
-        for (where, precision), (other, seen) in list(zip(ways, found, strict=True))[1:]
-    ]

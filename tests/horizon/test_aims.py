@@ -36,7 +36,7 @@ EXACT = replace(SMALL, aims=replace(SMALL.aims, arrives=0.0, aside=0.0, error_m=
 
 
 class Brief(TabletopEnv):
-    """Ends a second after success: what comes then is not asked for, and is most of an episode."""
+    """Ends a second after success, for `until_done` cuts off what comes then, which is most of an episode."""
 
     done_s = 0.0
 
@@ -385,7 +385,7 @@ def test_demonstrations_suffice_to_carry_a_cube(grasps) -> None:
         optimiser.zero_grad()
         actor.cloning(*shown.draw(256)).backward()
         optimiser.step()
-    env, policy = Brief(task), Aiming(task, actor, SMALL)
+    env, policy = TabletopEnv(task), Aiming(task, actor, SMALL)
     won = sum(bool(play(env, policy, 70_000 + seed)["success"]) for seed in range(10))
     env.close()
     assert won >= 7

@@ -52,6 +52,10 @@ TINY: dict[str, Any] = {
 }
 
 
+_PLAYED: dict[tuple[bytes, tuple[int, int]], Episode] = {}
+"""Of some weights and settings, from a seed, so many steps."""
+
+
 class Here:
     """An explorer that plays in this process what `robo.train.explore.Processes` plays in others: none has to start.
 
@@ -94,10 +98,6 @@ class Here:
     def close(self) -> None:
         """See `policies.learner.Explorer`."""
         self._asked = None
-
-
-_PLAYED: dict[tuple[bytes, tuple[int, int]], Episode] = {}
-"""Of some weights and settings, from a seed, so many steps."""
 
 
 @functools.cache

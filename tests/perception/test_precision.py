@@ -10,7 +10,7 @@ import torch
 from policies.perception.mae import MultiViewMae
 from policies.perception.mae_config import preset
 from policies.precision import compiles, mixed
-from robo.bench.mae import mae_bench
+from robo.bench.mae_speed import mae_speed_bench
 from robo.core.errors import ConfigError
 from robo.core.machine import require_device
 
@@ -57,12 +57,17 @@ def test_compiled_parts_compute_the_same_and_are_saved_alike() -> None:
 
 
 def test_steps_are_timed_beside_those_of_transformers() -> None:
-    found = mae_bench(throughput=True, batch=2, repeats=2, precision="bfloat16")
+    found = mae_speed_bench(batch=2, repeats=2, precision="bfloat16")
     names = [row["model"] for row in found.rows]
     assert names == ["this one", "this one, asked for 50 % of cells", "ViTMAE"]
     assert found.rows[2]["times ViTMAE"].value == 1.0 and all(row["frames/s"].value > 0 for row in found.rows)
+    assert any(line.startswith("bfloat16, attention") for line in found.notes)
     whole, half = (line for line in found.notes if "against the processor" in line)
     assert "loss 0.0e+00 off, features at most 0.0e+00" in whole and "0.0e+00" not in half
+    with pytest.raises(ConfigError, match="at least 1"):
+        mae_speed_bench(repeats=0)
+    with pytest.raises(ConfigError, match="squares only"):
+        mae_speed_bench(views=("front", "left", "right", "wrist", "overhead"))
 
 
 def test_where_there_is_nothing_nothing_is_computed() -> None:
